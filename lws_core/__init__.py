@@ -1,0 +1,1 @@
+"""LeaderWorkerSet as pure functions: what should exist, and which step comes next."""

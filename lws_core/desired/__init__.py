@@ -1,0 +1,1 @@
+"""The objects that should exist, one module for each kind."""

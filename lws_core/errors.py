@@ -1,0 +1,53 @@
+"""What is wrong with a manifest, in the words of Kubernetes' field errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import attrs
+
+from .values import Json, canonical
+
+ErrorType = Literal["Invalid", "Required", "NotSupported", "Unknown", "TypeInvalid", "TooLong"]
+
+_WORDS: dict[ErrorType, str] = {
+    "Invalid": "Invalid value",
+    "Required": "Required value",
+    "NotSupported": "Unsupported value",
+    "Unknown": "Unknown field",
+    "TypeInvalid": "Invalid value",
+    "TooLong": "Too long",
+}
+
+
+@attrs.frozen
+class FieldError:
+    """One fault of a manifest: where it is, what kind it is, and what to do about it.
+
+    `str()` gives Kubernetes' own form: `spec.replicas: Invalid value: -1: replicas must be ...`.
+    """
+
+    path: str
+    type: ErrorType
+    detail: str
+    value: Json = None
+
+    def __str__(self) -> str:
+        if self.type in ("Required", "Unknown"):
+            return f"{self.path}: {_WORDS[self.type]}" + (f": {self.detail}" if self.detail else "")
+        return f"{self.path}: {_WORDS[self.type]}: {canonical(self.value)}: {self.detail}"
+
+
+class InvalidManifest(ValueError):
+    """A manifest that cannot be used. `errors` holds every fault found, in order."""
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors: tuple[FieldError, ...] = tuple(errors)
+        super().__init__(join(self.errors))
+
+
+def join(errors: Sequence[FieldError]) -> str:
+    """Several errors in one line, as the API server joins them: `[e1, e2]`; one stands alone."""
+    texts = list(dict.fromkeys(str(error) for error in errors))
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

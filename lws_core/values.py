@@ -1,0 +1,137 @@
+"""Immutable JSON: what manifests and pod templates are made of inside the library.
+
+A value is None, a bool, an int, a float, a str, a tuple of values or a `FrozenMap` of them. Values compare
+by content, can be keys of a mapping, and can be shared freely: nothing can change one behind another's back.
+A `FrozenMap` is a dict to every JSON and YAML encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+V = TypeVar("V")
+
+Json: TypeAlias = "bool | int | float | str | tuple[Json, ...] | FrozenMap[Json] | None"
+Labels: TypeAlias = "FrozenMap[str]"
+
+
+class FrozenMap(dict[str, V]):
+    """A dict that cannot be changed once made, and so can be hashed. `|` returns another FrozenMap."""
+
+    __slots__ = ("_hash",)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a FrozenMap cannot be changed; build another with |, with_() or without()")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        try:
+            return self._hash  # type: ignore[has-type, no-any-return]
+        except AttributeError:
+            self._hash = frozenset(self.items()).__hash__()
+            return self._hash
+
+    def __or__(self, other: Mapping[str, Any]) -> FrozenMap[Any]:  # type: ignore[override]
+        return FrozenMap({**self, **other}) if other else self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenMap, (dict(self),)
+
+    def __repr__(self) -> str:
+        return f"FrozenMap({dict(self)!r})"
+
+    def with_(self, key: str, value: V) -> FrozenMap[V]:
+        """This map with `key` set to `value`. Cost: a copy of the map."""
+        return FrozenMap({**self, key: value})
+
+    def without(self, *keys: str) -> FrozenMap[V]:
+        """This map without `keys`; itself when it has none of them."""
+        if not any(key in self for key in keys):
+            return self
+        return FrozenMap({k: v for k, v in self.items() if k not in keys})
+
+
+EMPTY: FrozenMap[Any] = FrozenMap()
+
+
+def freeze(value: object) -> Json:
+    """`value`, made of dicts, lists and scalars, as an immutable value.
+
+    Raises TypeError for what JSON cannot say: another type, a key that is no string, NaN or infinity.
+    """
+    match value:
+        case FrozenMap() | str() | None | bool() | int():
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise TypeError(f"{value} is not a JSON number")
+            return value
+        case Mapping():
+            for key in value:
+                if not isinstance(key, str):
+                    raise TypeError(f"key {key!r} is not a string")
+            return FrozenMap({key: freeze(item) for key, item in value.items()})
+        case list() | tuple():
+            return tuple([freeze(item) for item in value])
+        case _:
+            raise TypeError(f"{value!r} ({type(value).__name__}) is not a JSON value")
+
+
+def freeze_map(value: Mapping[str, object]) -> FrozenMap[Json]:
+    """`freeze` for what is known to be a mapping."""
+    frozen = freeze(value)
+    assert isinstance(frozen, FrozenMap)
+    return frozen
+
+
+def thaw(value: Json) -> Any:
+    """`value` as plain dicts, lists and scalars, which the caller may change."""
+    match value:
+        case dict():
+            return {key: thaw(item) for key, item in value.items()}
+        case tuple():
+            return [thaw(item) for item in value]
+        case _:
+            return value
+
+
+def canonical(value: Json) -> str:
+    """One text for equal values: keys sorted, no white space, non-ASCII kept; 1, 1.0 and true differ."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def as_map(value: Json) -> FrozenMap[Json]:
+    """`value` if it is a map, else the empty map: for walking optional fields."""
+    return value if isinstance(value, FrozenMap) else EMPTY
+
+
+def as_list(value: Json) -> tuple[Json, ...]:
+    """`value` if it is a list, else the empty list."""
+    return value if isinstance(value, tuple) else ()
+
+
+def as_maps(value: Json) -> Iterable[FrozenMap[Json]]:
+    """The maps among the items of a list; nothing for any other value."""
+    return (item for item in as_list(value) if isinstance(item, FrozenMap))
+
+
+def dig(value: Json, *path: str) -> Json:
+    """The value at a path of map keys, or None where the path ends early."""
+    for key in path:
+        if not isinstance(value, FrozenMap):
+            return None
+        value = value.get(key)
+    return value
+
+
+def strings(value: Json) -> Labels:
+    """The string entries of a map (labels, annotations); empty for any other value."""
+    if not isinstance(value, FrozenMap):
+        return EMPTY
+    if all(isinstance(item, str) for item in value.values()):
+        return value  # type: ignore[return-value]
+    return FrozenMap({key: item for key, item in value.items() if isinstance(item, str)})

@@ -1,0 +1,1 @@
+"""Everything that talks, waits, reads or writes."""

@@ -1,0 +1,1 @@
+"""The command `lws`, one module for each subcommand."""

@@ -1,0 +1,1 @@
+"""The parts of a cluster as step functions."""

@@ -1,0 +1,1 @@
+"""A trace as a table, Markdown, HTML or SVG."""
