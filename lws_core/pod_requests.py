@@ -23,7 +23,7 @@ def pod_requests(template: Template) -> Requests:
     """The requests of one pod by resource name. Raises ValueError for an amount that is no quantity."""
     spec = as_map(template.get("spec"))
     requests = _of_containers(spec)
-    requests |= _of_pod(as_map(spec.get("resources")), requests)
+    requests = requests | _of_pod(as_map(spec.get("resources")), requests)
     return add(requests, _amounts(spec.get("overhead")))
 
 
