@@ -8,7 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from lws_core import codec, names, revision
+from lws_core import codec, names, projection, revision
+from lws_core.observed import Pod
 from lws_core.quantity import parse
 from lws_core.spec import LeaderWorkerSet
 from lws_core.values import FrozenMap, Json, as_map, dig, freeze
@@ -46,6 +47,12 @@ class State:
     def named(self, kind: str, name: Json) -> Object:
         (found,) = (obj for obj in self.of(kind) if dig(obj, "metadata", "name") == name)
         return found
+
+    def leader(self, name: Json) -> Pod:
+        """The recorded pod of that name as a controller sees it."""
+        pod = projection.pod(self.named("Pod", name), self.lws.name)
+        assert pod is not None
+        return pod
 
     def revision(self, key: Json) -> Object:
         (found,) = (

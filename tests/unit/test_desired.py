@@ -9,7 +9,7 @@ import pytest
 import recorded
 from recorded import STATES, State, differences, label, state
 
-from lws_core import codec, names, projection
+from lws_core import codec, names
 from lws_core.desired.claims import volume_claims
 from lws_core.desired.leader_statefulset import leader_statefulset, leader_template
 from lws_core.desired.pod_group import pod_group
@@ -95,8 +95,7 @@ def _has(value: Json, path: tuple[str, ...]) -> bool:
 def test_worker_statefulset_always_is_what_the_original_controller_created(name: str, index: int) -> None:
     recording = state(name)
     found = recording.worker_statefulsets[index]
-    leader = projection.pod(recording.named("Pod", dig(found, "metadata", "name")))
-    assert leader is not None
+    leader = recording.leader(dig(found, "metadata", "name"))
     cur = recording.at_revision(leader.revision_key)
     rendered = worker_statefulset(cur, leader, topology_value=topology_value(recording, leader))
     assert differences(rendered, found) == []
@@ -115,9 +114,7 @@ def test_service_always_is_what_the_original_controller_created(name: str) -> No
         if recorded.owner_kind(found) == names.KIND:
             rendered = shared_service(lws)
         else:
-            leader = projection.pod(recording.named("Pod", dig(found, "metadata", "name")))
-            assert leader is not None
-            rendered = group_service(lws, leader)
+            rendered = group_service(lws, recording.leader(dig(found, "metadata", "name")))
         assert differences(rendered, found) == []
 
 
