@@ -30,9 +30,11 @@ class Pod:
     """A leader or worker pod.
 
     `group_index` and `worker_index` come from its name (0 is the leader); `revision_key` and
-    `native_revision` from its labels; `restarted` says that a container or init container has restarted;
-    `deletion_s` is the moment its grace period ends (epoch seconds), None while it is not terminating;
-    `waiting` is the first reason that keeps it from running, as the kubelet or the scheduler gave it.
+    `native_revision` from its labels; `ready` is phase Running with condition Ready, `ready_since_s` (epoch
+    seconds) when that began; `restarted` says that a container or init container has restarted; `deletion_s`
+    is when its grace period ends (epoch seconds), None while it is not terminating; `waiting` is the first
+    reason that keeps it from running, as the kubelet or the scheduler gave it. The topology keys are those
+    that the pod was made with.
     """
 
     name: str
@@ -46,14 +48,17 @@ class Pod:
     group_key: str = ""
     phase: Phase = "Pending"
     ready: bool = False
+    ready_since_s: float | None = None
     restarted: bool = False
     reason: str = ""
     waiting: str = ""
     deletion_s: float | None = None
     node_name: str = ""
     requests_tpus: bool = False
-    labelled_leader_name: bool = False
+    names_a_leader: bool = False
     pod_group_name: str = ""
+    exclusive_topology: str = ""
+    subgroup_exclusive_topology: str = ""
 
     @property
     def terminating(self) -> bool:
@@ -70,9 +75,9 @@ class Pod:
 class LeaderStatefulSet:
     """The StatefulSet of a set's leaders: metadata, the fields that are applied, and status.
 
-    `spec_replicas` is the annotation `replicas`, the set's spec.replicas at the last apply; None where it is
-    missing or no number. `updated_by_post` says that managedFields has an entry of this field manager's
-    from a POST, which a later apply would not take fields from.
+    `template_digest` tells one stored template from another. `owned_labels` and `owned_annotations` are the
+    keys that our field manager wrote. `posted_fields` is the index in managedFields of what it wrote by
+    POST, which a later apply does not take fields from; None once there is no such entry.
     """
 
     name: str
@@ -87,13 +92,15 @@ class LeaderStatefulSet:
     replicas: int
     partition: int
     template: FrozenMap[Json]
+    template_digest: str = ""
     claims: tuple[FrozenMap[Json], ...] = ()
     retention: FrozenMap[Json] | None = None
     service_name: str = ""
     selector: Labels = EMPTY
     max_unavailable: int | None = None
-    updated_by_post: bool = False
-    managed_fields: tuple[Json, ...] = ()
+    owned_labels: tuple[str, ...] = ()
+    owned_annotations: tuple[str, ...] = ()
+    posted_fields: int | None = None
     observed_generation: int = 0
     status_replicas: int = 0
     ready_replicas: int = 0
@@ -119,7 +126,7 @@ class WorkerStatefulSet:
 
 @attrs.frozen
 class Child:
-    """A Service or PodGroup: only who owns it matters."""
+    """A Service or PodGroup: only who owns it matters. `group_index` is None for the Service of a set."""
 
     kind: Literal["Service", "PodGroup"]
     name: str
@@ -127,11 +134,12 @@ class Child:
     resource_version: str
     owner: Owner | None
     terminating: bool
+    group_index: int | None = None
 
 
 @attrs.frozen
 class Revision:
-    """A ControllerRevision with the set's label: the set's own (`data` kept), or the leader StatefulSet's.
+    """A ControllerRevision with the set's label: the set's own (`data` kept), or a StatefulSet's.
 
     `key` is the label template-revision-hash, which both carry; `number` is the field `revision`.
     """

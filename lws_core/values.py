@@ -7,6 +7,7 @@ A `FrozenMap` is a dict to every JSON and YAML encoder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -102,6 +103,11 @@ def thaw(value: Json) -> Any:
 def canonical(value: Json) -> str:
     """One text for equal values: keys sorted, no white space, non-ASCII kept; 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Json) -> str:
+    """16 hexadecimal digits that tell one value from another."""
+    return hashlib.sha1(canonical(value).encode(), usedforsecurity=False).hexdigest()[:16]
 
 
 def as_map(value: Json) -> FrozenMap[Json]:

@@ -1,0 +1,149 @@
+"""How the API server's answer to an action changes what a controller knows, tells and tries again.
+
+What failed is tried again with back-off: at once where the view was stale, after it has been read afresh;
+from half a second to 30 s where the server was out of reach or busy; from 1 s to 5 minutes where it refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from . import names
+from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Request
+from .bits import with_bit
+from .events import event_of
+from .memory import Memory, Retry
+from .observed import LeaderStatefulSet, Node, Pod
+from .sights import Gone, Outcome
+from .values import EMPTY, FrozenMap, dig
+from .view import find, group_of, identity, lose, see, see_node, see_pod
+
+_UNCHANGED_UID: Final = "metadata.uid"
+_REFUSALS: Final = frozenset({400, 403, 405, 406, 413, 415, 422})
+
+
+def action_key(action: Request) -> str:
+    """What a request is remembered by until it is answered: its verb and its object."""
+    return f"{type(action).__name__} {action.ref.kind} {action.ref.name}"
+
+
+def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memory:
+    """The memory after an action was answered."""
+    if isinstance(action, Emit):
+        return memory
+    key = action_key(action)
+    memory = attrs.evolve(memory, pending=memory.pending.without(key))
+    if isinstance(action, Delete) and action.ref.kind == "Pod":
+        memory = attrs.evolve(memory, deleting=with_bit(memory.deleting, group_of(memory, action.ref), False))
+    if outcome.ok or (outcome.code == 404 and isinstance(action, Delete | Read)):
+        return _succeed(memory, action, outcome, now_s)
+    return _fail(memory, key, action, outcome, now_s)
+
+
+def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) -> Memory:
+    memory = attrs.evolve(memory, retries=memory.retries.without(action_key(action)))
+    before, thing = memory, outcome.thing
+    match action:
+        case Delete():
+            return _deleted(memory, action, outcome, now_s)
+        case Read():
+            return _read(memory, action, outcome)
+        case PatchStatus():
+            memory = attrs.evolve(memory, status_at_s=now_s)
+    if thing is None:
+        return memory
+    memory = see(memory, thing, answer=True)
+    if isinstance(thing, LeaderStatefulSet) and memory.statefulset is thing:
+        memory = attrs.evolve(
+            memory,
+            written=(thing.replicas, thing.partition),
+            digest=thing.template_digest if _writes_template(before, action) else memory.digest,
+        )
+    event = event_of(before, action, thing)
+    notices = memory.notices if event is None else (*memory.notices, event)
+    if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None:
+        begun = with_bit(memory.begun, group_of(memory, action.ref), True)
+        return attrs.evolve(memory, begun=begun)
+    return attrs.evolve(memory, notices=notices)
+
+
+def _writes_template(before: Memory, action: Request) -> bool:
+    if not isinstance(action, Create | Apply):
+        return False
+    stored = None if before.statefulset is None else before.statefulset.template
+    return dig(action.manifest, "spec", "template") != stored
+
+
+def _deleted(memory: Memory, action: Delete, outcome: Outcome, now_s: float) -> Memory:
+    """The view without the object, or, for a pod that takes its time, with the pod terminating."""
+    before = find(memory, action.ref.kind, action.ref.name)
+    if before is None or isinstance(before, Node) or identity(before)[2] != action.uid:
+        return memory
+    if outcome.code == 404 or not isinstance(before, Pod):
+        return lose(memory, Gone(action.ref.kind, action.ref.name, action.uid))
+    if isinstance(outcome.thing, Pod) and outcome.thing.terminating:
+        return see(memory, outcome.thing, answer=True)
+    return see_pod(memory, attrs.evolve(before, deletion_s=now_s))
+
+
+def _read(memory: Memory, action: Read, outcome: Outcome) -> Memory:
+    """The object as it is now; retries that waited for it may go on."""
+    retries = {
+        key: attrs.evolve(retry, read=False) if retry.action.ref == action.ref else retry
+        for key, retry in memory.retries.items()
+    }
+    memory = attrs.evolve(memory, retries=FrozenMap(retries))
+    if outcome.thing is not None:
+        return see(memory, outcome.thing, answer=True)
+    if action.ref.kind == "Node":
+        return see_node(memory, Node(action.ref.name, EMPTY, ready=False))
+    return lose(memory, Gone(action.ref.kind, action.ref.name, action.uid)) if action.uid else memory
+
+
+def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: float) -> Memory:
+    before = memory.retries.get(key)
+    attempts = 1 if before is None else before.attempts + 1
+    stale = outcome.code in (404, 409) or (outcome.code == 422 and _UNCHANGED_UID in outcome.message)
+    refused = outcome.code in _REFUSALS and not stale
+    if stale:
+        delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))
+    elif refused:
+        delay_s = min(300.0, 1.0 * 2 ** min(attempts - 1, 10))
+    else:
+        delay_s = min(30.0, 0.5 * 2 ** min(attempts - 1, 10))
+    retry = Retry(
+        action=action,
+        attempts=attempts,
+        not_before_s=now_s + max(delay_s, outcome.retry_after_s),
+        message=outcome.message or f"HTTP status {outcome.code}",
+        refused=refused,
+        read=(stale or outcome.code in (0, 500, 502, 503, 504)) and not isinstance(action, Read),
+    )
+    memory = attrs.evolve(memory, retries=memory.retries.with_(key, retry))
+    group = group_of(memory, action.ref)
+    if group >= 0:
+        memory = attrs.evolve(memory, dirty=with_bit(memory.dirty, group, True))
+    return memory if stale else _complain(memory, action, retry)
+
+
+def _complain(memory: Memory, action: Request, retry: Retry) -> Memory:
+    """The Warning event of a write that failed."""
+    lws = memory.lws
+    if lws is None or isinstance(action, Read | PatchStatus | Delete):
+        return memory
+    verb, reason = (
+        ("create", names.FAILED_CREATE) if isinstance(action, Create) else ("update", names.FAILED_UPDATE)
+    )
+    ref = action.ref
+    if ref.kind == "StatefulSet" and ref.name == lws.name:
+        text = f"Failed to {verb} leader statefulset {lws.name}: {retry.message}"
+    elif ref.kind == "StatefulSet":
+        text = f"Failed to {verb} worker statefulset for leader pod {ref.name}: {retry.message}"
+    elif ref.kind == "Service":
+        text = f"Failed to {verb} headless service for error: {retry.message}"
+    else:
+        text = f"Failed to {verb} {ref.kind} {ref.name}: {retry.message}"
+    notice = Event("Warning", reason, verb.capitalize(), text)
+    return attrs.evolve(memory, notices=(*memory.notices, notice))

@@ -1,0 +1,159 @@
+"""The controller of one set as a machine without I/O.
+
+    memory, actions, wake_at_s = step(memory, sight, now_s)
+
+Whoever drives it delivers every sight of the cluster in order, sends the actions of a step in any order or at
+once, and delivers the answer to each. If nothing happens before `wake_at_s`, it looks again then. Several
+sights may be observed before one look. That is all: waiting, retrying, backing off, and not trusting a view
+that is older than an own write, are inside.
+
+Guarantees, for any order of sights and answers that an API server can produce:
+- Equal calls give equal results, to the byte.
+- An action is sent once, and not again before it is answered and, if it failed, its retry is due.
+- No decision about an object while a write to it is under way or its outcome is unknown.
+- Once nothing changes any more, no action comes out.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from . import view
+from .actions import Action, Delete, Emit, Read, Ref, Request
+from .answers import action_key, hear
+from .bits import with_bit
+from .leading import lead, own_statefulset
+from .lineage import trace
+from .memory import Memory
+from .options import Options
+from .plan import renders_live
+from .reporting import next_report_s, report, report_unreadable, tell_of_workers
+from .sights import Answered, Gone, Seen, Sight, Synced
+from .spec import LeaderWorkerSet
+from .tending import tend
+
+
+@attrs.frozen
+class Look:
+    """What comes of a look: the memory after it, what to send, and when to look again (epoch seconds)."""
+
+    memory: Memory
+    actions: tuple[Action, ...] = ()
+    wake_at_s: float | None = None
+
+
+def start(options: Options = Options()) -> Memory:
+    """The memory of a controller that has seen nothing yet."""
+    return Memory(options=options)
+
+
+def step(memory: Memory, sight: Sight | None, now_s: float) -> Look:
+    """One sight, and the look at what it changed; None only looks."""
+    return look(memory if sight is None else observe(memory, sight, now_s), now_s)
+
+
+def observe(memory: Memory, sight: Sight, now_s: float) -> Memory:
+    """The memory after one sight. Decides nothing. Cost: the size of one group."""
+    match sight:
+        case Seen(thing):
+            return view.see(memory, thing)
+        case Gone():
+            return view.lose(memory, sight)
+        case Synced():
+            return attrs.evolve(memory, synced=True, dirty=memory.known)
+        case Answered(action, outcome):
+            return hear(memory, action, outcome, now_s)
+
+
+def look(memory: Memory, now_s: float) -> Look:
+    """Decide what to do now. Cost: that of the groups that have changed since the last look, and of a few
+    operations on group sets."""
+    if not memory.synced:
+        return Look(memory)
+    if memory.unreadable is not None:
+        return _send(memory, report_unreadable(memory, now_s), now_s)
+    lws = memory.lws
+    if lws is None or lws.metadata.terminating:
+        return Look(memory)
+    memory = _wake(_trace(memory, lws), now_s)
+    memory, of_groups = tend(memory, lws, now_s)
+    memory, of_set = lead(memory, lws, now_s)
+    memory = tell_of_workers(memory, now_s)
+    return _send(memory, (*of_set, *of_groups, *report(memory, lws, now_s)), now_s)
+
+
+def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
+    """Trace the lineage again if something of it has changed; groups are then judged afresh."""
+    if memory.lineage is not None:
+        return memory
+    statefulset = own_statefulset(memory, lws)
+    lineage = trace(
+        lws,
+        statefulset,
+        tuple(memory.revisions.values()),
+        memory.remembered,
+        template_is_live=statefulset is not None and renders_live(lws, statefulset),
+    )
+    return attrs.evolve(memory, lineage=lineage, dirty=memory.known)
+
+
+def _wake(memory: Memory, now_s: float) -> Memory:
+    """The groups whose time has come are looked at."""
+    due = [index for index, at_s in memory.wakes.items() if at_s <= now_s]
+    dirty = memory.dirty
+    for index in due:
+        dirty = with_bit(dirty, int(index), True)
+    return attrs.evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty) if due else memory
+
+
+def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
+    """Of the actions wanted, those that may go now, with the reads that others wait for and the events."""
+    lws = memory.lws or (memory.unreadable.last if memory.unreadable is not None else None)
+    assert lws is not None
+    sent: list[Request] = []
+    pending = dict(memory.pending)
+    for action in (*_reads(memory, lws), *wanted):
+        key = action_key(action)
+        if key in pending or not _is_due(memory, key, now_s):
+            continue
+        pending[key] = action
+        sent.append(action)
+        if isinstance(action, Delete):
+            memory = _expect(memory, lws, action)
+    regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
+    events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
+    memory = attrs.evolve(memory, pending=type(memory.pending)(pending), notices=())
+    return Look(memory, (*sent, *events), _next_wake_s(memory, lws, now_s))
+
+
+def _reads(memory: Memory, lws: LeaderWorkerSet) -> tuple[Read, ...]:
+    """What failed writes want read before they are tried again."""
+    refs = dict.fromkeys(retry.action.ref for retry in memory.retries.values() if retry.read)
+    reads = []
+    for ref in refs:
+        thing = view.find(memory, ref.kind, ref.name)
+        uid = "" if thing is None else view.identity(thing)[2]
+        reads.append(Read(ref, "a write to it failed, or its answer was lost", uid))
+    return tuple(reads)
+
+
+def _is_due(memory: Memory, key: str, now_s: float) -> bool:
+    retry = memory.retries.get(key)
+    return retry is None or (not retry.read and retry.not_before_s <= now_s)
+
+
+def _expect(memory: Memory, lws: LeaderWorkerSet, action: Delete) -> Memory:
+    """A leader counts as terminating from the moment that its deletion is sent."""
+    index = view.group_of(memory, action.ref)
+    if action.ref.kind != "Pod" or index < 0:
+        return memory
+    return attrs.evolve(memory, deleting=with_bit(memory.deleting, index, True))
+
+
+def _next_wake_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> float | None:
+    times = [
+        *memory.wakes.values(),
+        *(r.not_before_s for key, r in memory.retries.items() if not r.read and key not in memory.pending),
+        *next_report_s(memory, lws, now_s),
+    ]
+    return max(min(times), now_s) if times else None

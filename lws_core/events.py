@@ -1,0 +1,74 @@
+"""What a write that took effect is worth telling (docs/api.md, "Events")."""
+
+from __future__ import annotations
+
+from . import names
+from .actions import Apply, Create, Event, PatchStatus, Request
+from .memory import Memory
+from .observed import LeaderStatefulSet, Revision
+from .sights import Thing
+from .spec import LeaderWorkerSet
+from .status import condition_event
+from .values import dig
+
+
+def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
+    """The event of a request that was carried out, given what was known before it and what is there now."""
+    lws = before.lws
+    if lws is None:
+        return None
+    match action, thing:
+        case PatchStatus(), LeaderWorkerSet():
+            return condition_event(lws, thing.status)
+        case Create(), Revision():
+            return _revision_event(before, action, thing)
+        case Create(), LeaderStatefulSet():
+            note = f"Created leader statefulset {lws.name}"
+            return Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
+        case Create(), _ if action.ref.kind == "Service" and action.ref.name == lws.name and before.served:
+            note = f"Service {lws.name} was deleted from outside: created again"
+            return Event("Normal", names.DRIFT_HEALED, "Create", note)
+        case Apply(), LeaderStatefulSet() if before.statefulset is not None:
+            return _rollout_event(lws, before.statefulset, thing)
+        case Apply(), _ if action.ref.kind == "StatefulSet":
+            replicas = dig(action.manifest, "spec", "replicas")
+            note = f"StatefulSet {action.ref.name} was scaled from outside: set back to {replicas} workers"
+            return Event("Normal", names.DRIFT_HEALED, "Update", note)
+        case _:
+            return None
+
+
+def _revision_event(before: Memory, action: Create, revision: Revision) -> Event:
+    occasion = before.lineage.occasion if before.lineage is not None else None
+    match occasion:
+        case "Missing":
+            note = f"Creating missing revision with key {revision.key} for existing LeaderWorkerSet"
+        case "Updated":
+            note = f"Creating revision with key {revision.key} for updated LWS"
+        case _:
+            note = f"Creating revision with key {revision.key} for a newly created LeaderWorkerSet"
+    return Event("Normal", names.CREATING_REVISION, "Create", note, action.ref, revision.uid)
+
+
+def _rollout_event(lws: LeaderWorkerSet, before: LeaderStatefulSet, after: LeaderStatefulSet) -> Event | None:
+    """Surge that is returned, or groups that the partition releases; a new revision tells of itself."""
+    if before.labels.get(names.REVISION_KEY) != after.labels.get(names.REVISION_KEY):
+        return None
+    first, last = max(after.replicas, lws.spec.replicas), before.replicas - 1
+    if first == last:
+        return Event(
+            "Normal", names.GROUPS_PROGRESSING, "Delete", f"deleting surge replica {lws.name}-{last}"
+        )
+    if first < last:
+        note = f"deleting surge replicas from {lws.name}-{first} to {lws.name}-{last}"
+        return Event("Normal", names.GROUPS_PROGRESSING, "Delete", note)
+    old, new = before.partition, after.partition
+    if new == old - 1:
+        return Event("Normal", names.GROUPS_UPDATING, "Update", f"Updating replica {new}")
+    if new < old:
+        note = f"Updating replicas {new} to {old - 1} (inclusive)"
+        return Event("Normal", names.GROUPS_UPDATING, "Update", note)
+    if new > old:
+        note = f"Holding replicas {old} to {new - 1} (inclusive) back again"
+        return Event("Normal", names.GROUPS_UPDATING, "Update", note)
+    return None

@@ -1,0 +1,97 @@
+"""What was seen of a group and can no longer be read from its objects.
+
+A history belongs to one leader pod, by UID: a new leader starts a new one. Losing it (a restart of the
+controller) loses what only it knows: a member that vanished and came back unseen, since when a group has
+been unready. Evidence that stands in the objects (restart counts, finished and terminating pods) is never
+taken from here.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .evidence import find_evidence
+from .observed import Group
+from .summary import GroupState, is_member
+from .values import EMPTY, FrozenMap
+
+
+@attrs.frozen
+class History:
+    """`members`: the first pod seen at each worker index, by UID. `lost`: the name of a member that vanished
+    or was replaced. `started`: all members have been out of Pending at once. Times are epoch seconds:
+    `ready_since_s` of the last time that the group was ready, kept while it is not; `unready_since_s`,
+    `failing_since_s` and `absent_since_s` are None while the group is ready, does not fail, has a leader."""
+
+    leader_uid: str = ""
+    members: FrozenMap[str] = EMPTY
+    lost: str = ""
+    started: bool = False
+    ready_since_s: float | None = None
+    unready_since_s: float | None = None
+    failing_since_s: float | None = None
+    absent_since_s: float | None = None
+
+
+def remember(history: History, group: Group, state: GroupState, size: int | None, now_s: float) -> History:
+    """The history after one more sight of the group. Cost: the number of its pods."""
+    leader = group.leader
+    unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
+    if leader is None:
+        return History(
+            unready_since_s=unready_since_s,
+            absent_since_s=_first(history.absent_since_s, now_s),
+        )
+    if leader.uid != history.leader_uid:
+        history = History(leader_uid=leader.uid)
+    members, lost = history.members, history.lost
+    if not leader.terminating:
+        members, lost = _members(history, group)
+    ready_since_s = history.ready_since_s
+    if state.ready and (ready_since_s is None or history.unready_since_s is not None):
+        ready_since_s = _ready_since(group, now_s)
+    failing = find_evidence(group, size, lost) is not None
+    return attrs.evolve(
+        history,
+        members=members,
+        lost=lost,
+        started=history.started or _has_started(group, size),
+        ready_since_s=ready_since_s,
+        unready_since_s=unready_since_s,
+        failing_since_s=_first(history.failing_since_s, now_s) if failing else None,
+        absent_since_s=None,
+    )
+
+
+def _members(history: History, group: Group) -> tuple[FrozenMap[str], str]:
+    """The members known after this sight, and the name of one that is no longer the pod it was."""
+    assert group.leader is not None
+    seen = {str(pod.worker_index): pod for pod in group.workers}
+    lost = history.lost
+    for index, uid in history.members.items():
+        if index not in seen or seen[index].uid != uid:
+            lost = lost or f"{group.leader.name}-{index}"
+    if group.statefulset is None:
+        return history.members, lost
+    new = {
+        index: pod.uid
+        for index, pod in seen.items()
+        if index not in history.members and is_member(pod, group.statefulset, group.leader)
+    }
+    return history.members | new, lost
+
+
+def _has_started(group: Group, size: int | None) -> bool:
+    pods = (group.leader, *group.workers)
+    return len(pods) == size and all(pod is not None and pod.phase != "Pending" for pod in pods)
+
+
+def _ready_since(group: Group, now_s: float) -> float:
+    """Since when all pods of a ready group have been Ready, by their own conditions."""
+    assert group.leader is not None
+    times = [pod.ready_since_s for pod in (group.leader, *group.workers) if pod.ready_since_s is not None]
+    return max(times, default=now_s)
+
+
+def _first(earlier: float | None, now_s: float) -> float:
+    return now_s if earlier is None else earlier

@@ -1,0 +1,192 @@
+"""What the controller does for a set as a whole: its revisions, its leader StatefulSet, its rollout."""
+
+from __future__ import annotations
+
+import attrs
+
+from . import names
+from .actions import Apply, Create, Event, Request, TakeFields
+from .answers import action_key
+from .bits import GroupSet, below, indexes, members
+from .diff import diff_set
+from .memory import Memory
+from .observed import LeaderStatefulSet, Pod
+from .plan import ABSENT_LEADER_S, SetPlan, SetView, outdated, plan_set
+from .restart import encode_recreations
+from .spec import LeaderWorkerSet
+from .values import FrozenMap
+from .view import group_of
+
+
+def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
+    """The leader StatefulSet if it is there and belongs to this very set."""
+    statefulset = memory.statefulset
+    if statefulset is None or statefulset.owner is None or statefulset.owner.uid != lws.metadata.uid:
+        return None
+    return statefulset
+
+
+def leader_write_refused(memory: Memory, lws: LeaderWorkerSet) -> bool:
+    """Whether the API server refuses what should be written to the leader StatefulSet."""
+    return any(retry.refused for key, retry in memory.retries.items() if key in _write_keys(lws))
+
+
+def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tuple[Request, ...]]:
+    """Look at the set as a whole. Cost: some operations on group sets."""
+    assert memory.lineage is not None
+    view = set_view(memory, lws, now_s)
+    plan = plan_set(lws, view)
+    change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
+    waiting = [_broken_at_s(memory, index) for index in indexes(_may_be_broken(lws, view) & ~view.broken)]
+    memory = attrs.evolve(
+        memory,
+        decision=plan.decision,
+        foreign=change.foreign,
+        patience_s=min(waiting, default=None),
+    )
+    memory = _note_progress(memory, view, now_s)
+    memory = _forget_retries(memory, lws, change.actions)
+    if _is_under_way(memory, lws, now_s):
+        return memory, tuple(action for action in change.actions if isinstance(action, Create))
+    if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in change.actions):
+        memory = _tell_of_drift(memory, lws, plan)
+    return memory, change.actions
+
+
+def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
+    """What a decision about the set is made from. Leaders being deleted count as terminating."""
+    assert memory.lineage is not None
+    statefulset = memory.statefulset
+    gone = memory.deleting & memory.summary.present
+    summary = memory.summary
+    if gone:
+        summary = attrs.evolve(summary, ready=summary.ready & ~gone, terminating=summary.terminating | gone)
+    natives = {
+        name: revision.key
+        for name, revision in memory.natives.items()
+        if statefulset is not None and revision.owner is not None and revision.owner.uid == statefulset.uid
+    }
+    view = SetView(
+        lineage=memory.lineage,
+        summary=summary,
+        statefulset=statefulset,
+        service=memory.service,
+        revisions=tuple(memory.revisions.values()),
+        native_keys=FrozenMap(natives),
+        digest=memory.digest,
+        recreations=_recreations(memory, now_s),
+    )
+    if statefulset is None:
+        return view
+    absent = below(statefulset.replicas) & ~summary.present
+    broken = members(*(i for i in indexes(_may_be_broken(lws, view)) if _broken_at_s(memory, i) <= now_s))
+    return attrs.evolve(
+        view,
+        broken=broken,
+        long_absent=any(_absent_for_s(memory, index, now_s) > ABSENT_LEADER_S for index in indexes(absent)),
+    )
+
+
+def _broken_at_s(memory: Memory, index: int) -> float:
+    """From when on a group that stays unready, and is outdated, counts as broken (epoch seconds): a while
+    after it fell unready, and if its leader is terminating, after that should have ended."""
+    record = memory.groups.get(index)
+    leader = record.group.leader
+    since_s = record.history.unready_since_s or 0.0
+    if leader is not None and leader.deletion_s is not None:
+        since_s = max(since_s, leader.deletion_s)
+    return since_s + memory.options.broken_after_s
+
+
+def _may_be_broken(lws: LeaderWorkerSet, view: SetView) -> GroupSet:
+    """The unready groups of an older revision, if all that are unready are such and no surge is missing;
+    nothing otherwise, as then the rollout waits for others."""
+    statefulset = view.statefulset
+    if statefulset is None:
+        return 0
+    unready = below(statefulset.replicas) & ~view.summary.ready
+    old = outdated(view) | (below(statefulset.partition) & ~view.summary.present)
+    spent = (view.summary.ready & below(statefulset.replicas)).bit_count() < max(lws.spec.replicas, 1)
+    return unready if spent and unready & ~old == 0 else 0
+
+
+def _absent_for_s(memory: Memory, index: int, now_s: float) -> float:
+    since_s = memory.groups.get(index).history.absent_since_s
+    return 0.0 if since_s is None else now_s - since_s
+
+
+def _recreations(memory: Memory, now_s: float) -> str:
+    """The record with the recreations that are waiting for it; "" where there are none."""
+    if not memory.recreating:
+        return ""
+    return encode_recreations(memory.recorded | memory.recreating, now_s)
+
+
+def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:
+    leaders = {}
+    for index in replace:
+        leader = memory.groups.get(index).group.leader
+        if leader is not None:
+            leaders[str(index)] = leader
+    return FrozenMap(leaders)
+
+
+def _write_keys(lws: LeaderWorkerSet) -> tuple[str, ...]:
+    return tuple(f"{verb.__name__} StatefulSet {lws.name}" for verb in (Create, TakeFields, Apply))
+
+
+def _is_under_way(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> bool:
+    """Whether a write to the leader StatefulSet is not answered, failed with an unknown outcome, or waits."""
+    for key in _write_keys(lws):
+        retry = memory.retries.get(key)
+        if key in memory.pending or (retry is not None and (retry.read or now_s < retry.not_before_s)):
+            return True
+    return False
+
+
+def _forget_retries(memory: Memory, lws: LeaderWorkerSet, wanted: tuple[Request, ...]) -> Memory:
+    """Failures of actions on the set itself that are wanted no more are no trouble any more."""
+    keys = {action_key(action) for action in wanted}
+    kept = {
+        key: retry
+        for key, retry in memory.retries.items()
+        if key in keys
+        or retry.read
+        or retry.action.ref.kind in ("LeaderWorkerSet", "Node")
+        or group_of(memory, retry.action.ref) >= 0
+    }
+    return memory if len(kept) == len(memory.retries) else attrs.evolve(memory, retries=FrozenMap(kept))
+
+
+def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:
+    """When the counts that a rollout moves last changed."""
+    summary, statefulset = view.summary, view.statefulset
+    updated = summary.of_key(view.lineage.key) & summary.whole
+    progress = (
+        summary.ready.bit_count(),
+        updated.bit_count(),
+        0 if statefulset is None else statefulset.replicas,
+        0 if statefulset is None else statefulset.partition,
+        0 if statefulset is None else statefulset.generation,
+    )
+    if progress == memory.progress and memory.progress_at_s is not None:
+        return memory
+    return attrs.evolve(memory, progress=progress, progress_at_s=now_s)
+
+
+def _tell_of_drift(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan) -> Memory:
+    """Events for what was changed from outside and is set back."""
+    statefulset = own_statefulset(memory, lws)
+    if statefulset is None or plan.leaders is None:
+        return memory
+    notices = []
+    found = (statefulset.replicas, statefulset.partition)
+    if memory.written is not None and memory.written != found:
+        notices.append(
+            f"replicas and partition of StatefulSet {lws.name} were changed from outside to {found[0]} and "
+            f"{found[1]}: set to {plan.leaders.replicas} and {plan.leaders.partition}"
+        )
+    if plan.leaders.heals:
+        notices.append(f"the pod template of StatefulSet {lws.name} was changed from outside: set back")
+    events = tuple(Event("Normal", names.DRIFT_HEALED, "Update", note) for note in notices)
+    return attrs.evolve(memory, written=found, notices=(*memory.notices, *events))

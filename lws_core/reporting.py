@@ -1,0 +1,95 @@
+"""What the controller tells of a set: its status, and events that speak of many groups at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from . import names
+from .actions import Event, PatchStatus, Ref, Request
+from .bits import indexes
+from .codec import encode_status
+from .explain import explain, stall_of
+from .leading import own_statefulset
+from .memory import Memory
+from .rollout import Blocked
+from .spec import LeaderWorkerSet, Status
+from .status import Stall, is_urgent, next_status, unreadable_status
+
+TELL_INTERVAL_S: Final = 1.0  # at most one event a second tells of worker StatefulSets created
+_NAMED: Final = 5
+
+
+def report(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Request, ...]:
+    """The status write that is due: at once where a condition changes, else once in a while."""
+    status = _status(memory, lws, now_s)
+    if status == lws.status or (not is_urgent(lws.status, status) and _waits_s(memory) > now_s):
+        return ()
+    return (_patch(lws, status, explain(memory).text),)
+
+
+def report_unreadable(memory: Memory, now_s: float) -> tuple[Request, ...]:
+    """The status of a set that cannot be read: the condition Stalled, with every fault."""
+    assert memory.unreadable is not None
+    last = memory.unreadable.last
+    text = "; ".join(str(error) for error in memory.unreadable.errors)
+    status = unreadable_status(last.status, Stall("InvalidSpec", text), now_s)
+    return () if status == last.status else (_patch(last, status, text),)
+
+
+def tell_of_workers(memory: Memory, now_s: float) -> Memory:
+    """The memory with a notice of all worker StatefulSets created since the last, as one event."""
+    if not memory.begun or now_s < _told_next_s(memory):
+        return memory
+    assert memory.lws is not None
+    pods = [names.leader_name(memory.lws.name, index) for index in indexes(memory.begun)]
+    if len(pods) == 1:
+        index = next(indexes(memory.begun))
+        leader = memory.groups.get(index).group.leader
+        note = f"Created worker statefulset for leader pod {pods[0]}"
+        related = Ref("Pod", memory.lws.namespace, pods[0])
+        uid = "" if leader is None else leader.uid
+        event = Event("Normal", names.GROUPS_PROGRESSING, "Create", note, related, uid)
+    else:
+        more = len(pods) - _NAMED
+        listed = ", ".join(pods[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        note = f"Created {len(pods)} worker statefulsets for leader pods {listed}"
+        event = Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
+    return attrs.evolve(memory, begun=0, told_at_s=now_s, notices=(*memory.notices, event))
+
+
+def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[float, ...]:
+    """When something will be due without anything happening (epoch seconds)."""
+    times = []
+    if memory.unreadable is None and memory.lineage is not None and _status(memory, lws, now_s) != lws.status:
+        times.append(_waits_s(memory))
+    if memory.begun:
+        times.append(_told_next_s(memory))
+    if memory.patience_s is not None:
+        times.append(memory.patience_s)
+    if isinstance(memory.decision, Blocked) and memory.progress_at_s is not None:
+        deadline_s = memory.progress_at_s + memory.options.progress_deadline_s
+        if now_s < deadline_s:
+            times.append(deadline_s)
+    return tuple(times)
+
+
+def _status(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Status:
+    assert memory.lineage is not None
+    stall = stall_of(memory, lws, now_s)
+    return next_status(lws, memory.summary, memory.lineage.key, own_statefulset(memory, lws), stall, now_s)
+
+
+def _patch(lws: LeaderWorkerSet, status: Status, why: str) -> PatchStatus:
+    meta = lws.metadata
+    ref = Ref("LeaderWorkerSet", lws.namespace, lws.name)
+    return PatchStatus(ref, meta.uid, meta.resource_version, encode_status(status), why)
+
+
+def _waits_s(memory: Memory) -> float:
+    return 0.0 if memory.status_at_s is None else memory.status_at_s + memory.options.status_interval_s
+
+
+def _told_next_s(memory: Memory) -> float:
+    return 0.0 if memory.told_at_s is None else memory.told_at_s + TELL_INTERVAL_S

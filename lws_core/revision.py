@@ -1,0 +1,183 @@
+"""What a revision records of a set, when two records mean the same, and what a revision is called.
+
+A ControllerRevision of a set records its leaderWorkerTemplate and its networkConfig, so that a group of an
+older revision can be rebuilt as it was. Records are compared by meaning: a record that another serialiser
+wrote, that has defaults spelled out or empty fields left in, is no change and rolls nothing out. Keys are
+opaque: a set keeps the key that its leader StatefulSet carries as long as the meaning stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import attrs
+
+from . import codec, names
+from .desired.metadata import set_reference
+from .errors import InvalidManifest
+from .quantity import parse
+from .spec import LeaderWorkerSet
+from .values import EMPTY, FrozenMap, Json, as_map, canonical, freeze_map
+
+_REPLACE: Final = FrozenMap({"$patch": "replace"})
+_OFFSET_BASIS, _PRIME = 2166136261, 16777619  # FNV-1, 32 bits
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # what Kubernetes encodes hashes in names with
+_LONGEST_NAME_PART: Final = 220
+
+# Maps of the user's own words, whose empty values are values.
+_FREE_FORM: Final = frozenset(
+    {"labels", "annotations", "matchLabels", "nodeSelector", "volumeAttributes", "options"}
+)
+_QUANTITIES: Final = frozenset({"limits", "requests", "overhead", "capacity"})
+_QUANTITY: Final = frozenset({"sizeLimit", "divisor"})
+# An empty value of these differs from none: a selector that selects all, a volume of that kind, no class.
+_MEANINGFUL_EMPTY: Final = frozenset(
+    {"labelSelector", "namespaceSelector", "selector", "emptyDir", "downwardAPI", "projected"}
+)
+_MEANINGFUL_BLANK: Final = frozenset({"storageClassName", "volumeAttributesClassName"})
+# Fields that a typed client leaves out when they are zero; for others zero is a choice (runAsUser: 0).
+_ZERO_IS_UNSET: Final = frozenset(
+    {
+        "hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "hostPort",
+        "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
+    }
+)  # fmt: skip
+_DEFAULT_PROTOCOL: Final = ("protocol", "TCP")
+
+
+def record(lws: LeaderWorkerSet) -> FrozenMap[Json]:
+    """What a revision of this set records (`data` of the ControllerRevision)."""
+    template = as_map(as_map(codec.encode(lws)["spec"])["leaderWorkerTemplate"])
+    network = FrozenMap({"subdomainPolicy": lws.spec.subdomain_policy})
+    return freeze_map(
+        {"spec": {"leaderWorkerTemplate": _REPLACE | template, "networkConfig": _REPLACE | network}}
+    )
+
+
+def overlay(lws: LeaderWorkerSet, data: Mapping[str, Json]) -> LeaderWorkerSet:
+    """The set as it was at a revision: the recorded fields from `data`, all others live.
+
+    Raises InvalidManifest if `data` is no record of a set.
+    """
+    recorded = as_map(as_map(data.get("spec")))
+    network = as_map(recorded.get("networkConfig")).without("$patch")
+    manifest = freeze_map(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": lws.name, "namespace": lws.namespace},
+            "spec": {
+                "leaderWorkerTemplate": as_map(recorded.get("leaderWorkerTemplate")).without("$patch"),
+                **({"networkConfig": network} if network else {}),
+            },
+        }
+    )
+    then = codec.decode(manifest).spec
+    return attrs.evolve(
+        lws,
+        spec=attrs.evolve(
+            lws.spec,
+            leader_worker_template=then.leader_worker_template,
+            subdomain_policy=then.subdomain_policy,
+        ),
+    )
+
+
+def meaning(lws: LeaderWorkerSet) -> str:
+    """The text that is equal for two sets exactly if a rollout from one to the other would change nothing."""
+    return canonical(normalised(record(lws)))
+
+
+def recorded_meaning(lws: LeaderWorkerSet, data: Mapping[str, Json]) -> str | None:
+    """`meaning` of the set at a recorded revision; None if `data` is no record of a set."""
+    try:
+        return meaning(overlay(lws, data))
+    except InvalidManifest:
+        return None
+
+
+def normalised(value: Json, key: str = "") -> Json:
+    """`value`, part of a set or a template, without what carries no meaning: nulls, empty fields, amounts in
+    another form, defaults spelled out; see the tables above."""
+    if isinstance(value, tuple):
+        return tuple(normalised(item) for item in value)
+    if not isinstance(value, FrozenMap) or key in _FREE_FORM:
+        return value
+    if key in _QUANTITIES:
+        return FrozenMap({name: _amount(item) for name, item in value.items()})
+    kept = {}
+    for name, item in value.items():
+        if (name, item) == _DEFAULT_PROTOCOL:
+            continue
+        plain = _amount(item) if name in _QUANTITY else normalised(item, name)
+        if not _unset(name, plain):
+            kept[name] = plain
+    return FrozenMap(kept)
+
+
+def contained(part: Json, whole: Json) -> bool:
+    """Whether every field of `part` has the same value in `whole`, both normalised. Lists match in order."""
+    if isinstance(part, FrozenMap) and isinstance(whole, FrozenMap):
+        return all(key in whole and contained(item, whole[key]) for key, item in part.items())
+    if isinstance(part, tuple) and isinstance(whole, tuple):
+        return len(part) == len(whole) and all(map(contained, part, whole))
+    return canonical(part) == canonical(whole)
+
+
+def new_key(meaning_: str, taken: Iterable[str] = ()) -> str:
+    """The key of a new revision: a hash of its meaning, and another one where `taken` has it already."""
+    used = frozenset(taken)
+    key = _hash(meaning_)
+    collisions = 0
+    while key in used:
+        collisions += 1
+        key = _hash(f"{meaning_}#{collisions}")
+    return key
+
+
+def manifest(lws: LeaderWorkerSet, key: str, number: int) -> FrozenMap[Json]:
+    """The ControllerRevision that records this set under `key`, as its revision `number`."""
+    return freeze_map(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": {
+                "name": f"{lws.name[:_LONGEST_NAME_PART]}-{key}-{number}",
+                "namespace": lws.namespace,
+                "labels": {names.SET_NAME: lws.name, names.REVISION_KEY: key},
+                "ownerReferences": [set_reference(lws)],
+            },
+            "data": record(lws),
+            "revision": number,
+        }
+    )
+
+
+def _hash(text: str) -> str:
+    value = _OFFSET_BASIS
+    for byte in text.encode():
+        value = (value * _PRIME & 0xFFFFFFFF) ^ byte
+    return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(value))
+
+
+def _unset(name: str, value: Json) -> bool:
+    if value is None:
+        return True
+    if value == ():
+        return True
+    if value == EMPTY:
+        return name not in _MEANINGFUL_EMPTY
+    if value == "":
+        return name not in _MEANINGFUL_BLANK
+    if value is False or (value == 0 and not isinstance(value, bool)):
+        return name in _ZERO_IS_UNSET
+    return name in _QUANTITY and value == "0"
+
+
+def _amount(value: Json) -> Json:
+    """A quantity as a fraction, so that equal amounts are equal; what is none stays as it is."""
+    try:
+        return str(parse(value))
+    except ValueError:
+        return value

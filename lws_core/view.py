@@ -1,0 +1,291 @@
+"""How each sight of the cluster changes what a controller knows of it.
+
+The view is never older than the controller's own last write: the object that the API server answers with
+is folded in like a sight of the watch, and a sight that is older than what is known changes nothing. Age is
+told by resourceVersion, which grows with every write of a kind; one that is no number counts as new.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from . import names
+from .actions import Kind, Ref
+from .bits import with_bit
+from .memory import Memory, Record, Unreadable
+from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
+from .restart import decode_recreations
+from .sights import Gone, Thing
+from .spec import LeaderWorkerSet
+from .values import EMPTY
+
+
+def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
+    """The memory after an object was seen; `answer`: in the answer to an action, not in the watch."""
+    if isinstance(thing, Node):
+        return see_node(memory, thing)
+    kind, name, uid, version = identity(thing)
+    before = find(memory, kind, name)
+    if before is not None and _is_older(version, identity(before)[3], same=identity(before)[2] == uid):
+        return memory
+    newest = memory.newest.get(kind, 0)
+    if answer and before is None and version.isdecimal() and int(version) <= newest:
+        return memory  # the watch has shown this and more: it is gone again
+    if not answer and version.isdecimal() and int(version) > newest:
+        memory = attrs.evolve(memory, newest=memory.newest.with_(kind, int(version)))
+    match thing:
+        case LeaderWorkerSet():
+            return _see_set(memory, thing)
+        case Unreadable():
+            return attrs.evolve(memory, unreadable=thing)
+        case LeaderStatefulSet():
+            return _see_statefulset(memory, thing)
+        case WorkerStatefulSet():
+            return _put(memory, thing.group_index, statefulset=thing)
+        case Pod():
+            return see_pod(memory, thing)
+        case Revision():
+            return _see_revision(memory, thing)
+        case Child():
+            return _see_child(memory, thing)
+
+
+def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
+    before = memory.lws
+    memory = attrs.evolve(memory, lws=lws, unreadable=None)
+    if before is not None and before.metadata.uid != lws.metadata.uid:
+        # Another set of the same name. Only what stands in the cluster is carried over, as it is not its own.
+        memory = Memory(
+            options=memory.options,
+            synced=memory.synced,
+            lws=lws,
+            statefulset=memory.statefulset,
+            service=memory.service,
+            revisions=memory.revisions,
+            natives=memory.natives,
+            nodes=memory.nodes,
+            groups=memory.groups,
+            summary=memory.summary,
+            known=memory.known,
+            newest=memory.newest,
+        )
+    same = before is not None and _decisive(before) == _decisive(lws)
+    return memory if same else attrs.evolve(memory, lineage=None, dirty=memory.known)
+
+
+def _decisive(lws: LeaderWorkerSet) -> tuple[object, ...]:
+    meta = lws.metadata
+    return meta.uid, meta.terminating, meta.labels, meta.annotations, lws.spec
+
+
+def _see_statefulset(memory: Memory, statefulset: LeaderStatefulSet) -> Memory:
+    before = memory.statefulset
+    memory = attrs.evolve(memory, statefulset=statefulset)
+    if before is None or before.annotations.get(names.RECREATIONS) != statefulset.annotations.get(
+        names.RECREATIONS
+    ):
+        memory = _see_recreations(memory, statefulset.annotations.get(names.RECREATIONS, ""))
+    if before is None or (before.uid, before.owner) != (statefulset.uid, statefulset.owner):
+        return attrs.evolve(memory, lineage=None, dirty=memory.known, digest="", written=None)
+    if before.labels.get(names.REVISION_KEY) != statefulset.labels.get(names.REVISION_KEY):
+        memory = attrs.evolve(memory, lineage=None)
+    return memory
+
+
+def _see_recreations(memory: Memory, text: str) -> Memory:
+    """What is recorded now; the groups whose recreation waited for its record are looked at."""
+    dirty = memory.dirty
+    for index in memory.recreating:
+        dirty = with_bit(dirty, int(index), True)
+    return attrs.evolve(memory, recorded=decode_recreations(text), dirty=dirty)
+
+
+def see_pod(memory: Memory, pod: Pod) -> Memory:
+    """The memory with this pod in its place, whatever was there."""
+    if pod.worker_index == 0:
+        return _put(memory, pod.group_index, leader=pod)
+    workers = memory.groups.get(pod.group_index).group.workers
+    others = [other for other in workers if other.worker_index != pod.worker_index]
+    ordered = tuple(sorted((*others, pod), key=lambda worker: worker.worker_index))
+    return _put(memory, pod.group_index, workers=ordered)
+
+
+def _see_revision(memory: Memory, revision: Revision) -> Memory:
+    owner, lws = revision.owner, memory.lws
+    if owner is not None and owner.kind == "StatefulSet":
+        if memory.statefulset is not None and owner.uid != memory.statefulset.uid:
+            return memory
+        return attrs.evolve(memory, natives=memory.natives.with_(revision.name, revision))
+    remembered = memory.remembered
+    if lws is not None and owner is not None and owner.uid == lws.metadata.uid:
+        remembered = remembered.with_(revision.key, revision.data)
+    revisions = memory.revisions.with_(revision.name, revision)
+    return attrs.evolve(memory, revisions=revisions, remembered=remembered, lineage=None)
+
+
+def _see_child(memory: Memory, child: Child) -> Memory:
+    if child.group_index is None:
+        lws = memory.lws
+        own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
+        return attrs.evolve(memory, service=child, served=memory.served or own)
+    if child.kind == "Service":
+        return _put(memory, child.group_index, service=child)
+    others = [
+        other for other in memory.groups.get(child.group_index).group.pod_groups if other.name != child.name
+    ]
+    ordered = tuple(sorted((*others, child), key=lambda pod_group: pod_group.name))
+    return _put(memory, child.group_index, pod_groups=ordered)
+
+
+def see_node(memory: Memory, node: Node) -> Memory:
+    """The memory with this node; groups that wait for one are looked at again."""
+    dirty = memory.dirty
+    for index in memory.troubles:  # only groups that wait for something may wait for a node
+        dirty = with_bit(dirty, int(index), True)
+    return attrs.evolve(memory, nodes=memory.nodes.with_(node.name, node), dirty=dirty)
+
+
+def _put(memory: Memory, index: int, **fields: object) -> Memory:
+    record = memory.groups.get(index)
+    group = attrs.evolve(record.group, **fields)  # type: ignore[arg-type]
+    return attrs.evolve(
+        memory,
+        groups=memory.groups.put(Record(group, record.state, record.history)),
+        dirty=with_bit(memory.dirty, index, True),
+        known=with_bit(memory.known, index, True),
+    )
+
+
+def lose(memory: Memory, gone: Gone) -> Memory:
+    """The memory after an object was found to be gone; nothing changes if another stands under its name."""
+    version, newest = gone.resource_version, memory.newest.get(gone.kind, 0)
+    if version.isdecimal() and int(version) > newest:
+        memory = attrs.evolve(memory, newest=memory.newest.with_(gone.kind, int(version)))
+    thing = find(memory, gone.kind, gone.name)
+    if thing is None or (gone.uid and not isinstance(thing, Node) and identity(thing)[2] != gone.uid):
+        return memory
+    match thing:
+        case LeaderWorkerSet() | Unreadable():
+            return attrs.evolve(memory, lws=None, unreadable=None, lineage=None)
+        case LeaderStatefulSet():
+            return attrs.evolve(
+                memory, statefulset=None, lineage=None, dirty=memory.known, digest="", written=None
+            )
+        case WorkerStatefulSet():
+            return _put(memory, thing.group_index, statefulset=None)
+        case Pod():
+            return _lose_pod(memory, thing)
+        case Revision():
+            return attrs.evolve(
+                memory,
+                revisions=memory.revisions.without(gone.name),
+                natives=memory.natives.without(gone.name),
+                lineage=None,
+            )
+        case Child():
+            return _lose_child(memory, thing)
+        case Node():
+            return see_node(memory, Node(thing.name, EMPTY, ready=False))
+
+
+def _lose_pod(memory: Memory, pod: Pod) -> Memory:
+    if pod.worker_index == 0:
+        return attrs.evolve(
+            _put(memory, pod.group_index, leader=None),
+            deleting=with_bit(memory.deleting, pod.group_index, False),
+        )
+    workers = memory.groups.get(pod.group_index).group.workers
+    return _put(memory, pod.group_index, workers=tuple(w for w in workers if w.uid != pod.uid))
+
+
+def _lose_child(memory: Memory, child: Child) -> Memory:
+    if child.group_index is None:
+        return attrs.evolve(memory, service=None)
+    if child.kind == "Service":
+        return _put(memory, child.group_index, service=None)
+    others = memory.groups.get(child.group_index).group.pod_groups
+    return _put(memory, child.group_index, pod_groups=tuple(c for c in others if c.uid != child.uid))
+
+
+def identity(thing: Thing) -> tuple[Kind, str, str, str]:
+    """Kind, name, UID and resourceVersion."""
+    match thing:
+        case LeaderWorkerSet():
+            return "LeaderWorkerSet", thing.name, thing.metadata.uid, thing.metadata.resource_version
+        case Unreadable(last):
+            return "LeaderWorkerSet", last.name, last.metadata.uid, last.metadata.resource_version
+        case Node():
+            return "Node", thing.name, "", ""
+        case Child():
+            return thing.kind, thing.name, thing.uid, thing.resource_version
+        case Pod():
+            kind: Kind = "Pod"
+        case Revision():
+            kind = "ControllerRevision"
+        case _:
+            kind = "StatefulSet"
+    return kind, thing.name, thing.uid, thing.resource_version
+
+
+def find(memory: Memory, kind: Kind, name: str) -> Thing | None:
+    """What the view has under a name."""
+    lws = memory.lws or (memory.unreadable.last if memory.unreadable is not None else None)
+    match kind:
+        case "LeaderWorkerSet":
+            return memory.unreadable or memory.lws
+        case "ControllerRevision":
+            return memory.revisions.get(name) or memory.natives.get(name)
+        case "Node":
+            return memory.nodes.get(name)
+        case "StatefulSet" if memory.statefulset is not None and memory.statefulset.name == name:
+            return memory.statefulset
+        case "Service" if memory.service is not None and memory.service.name == name:
+            return memory.service
+        case "PodGroup":
+            return _find_pod_group(memory, name)
+    parent, ordinal = names.parent_and_ordinal(name)
+    if ordinal is None or lws is None:
+        return None
+    if parent == lws.name:
+        group = memory.groups.get(ordinal).group
+        found = {"Pod": group.leader, "StatefulSet": group.statefulset, "Service": group.service}
+        return found.get(kind)
+    grandparent, index = names.parent_and_ordinal(parent)
+    if kind != "Pod" or index is None or grandparent != lws.name:
+        return None
+    workers = memory.groups.get(index).group.workers
+    return next((worker for worker in workers if worker.worker_index == ordinal), None)
+
+
+def _find_pod_group(memory: Memory, name: str) -> Child | None:
+    group = _pod_group_index(memory, name)
+    if group is None:
+        return None
+    return next((child for child in memory.groups.get(group).group.pod_groups if child.name == name), None)
+
+
+def _pod_group_index(memory: Memory, name: str) -> int | None:
+    """The group of a PodGroup `<set>-<group>-<revision key>`."""
+    if memory.lws is None or not name.startswith(memory.lws.name + "-"):
+        return None
+    index = name.removeprefix(memory.lws.name + "-").partition("-")[0]
+    return int(index) if index.isdecimal() and index.isascii() else None
+
+
+def group_of(memory: Memory, ref: Ref) -> int:
+    """The group that an object belongs to, -1 for one of the set itself."""
+    lws = memory.lws
+    if lws is None or ref.kind in ("LeaderWorkerSet", "ControllerRevision", "Node"):
+        return -1
+    if ref.kind == "PodGroup":
+        index = _pod_group_index(memory, ref.name)
+        return -1 if index is None else index
+    parent, ordinal = names.parent_and_ordinal(ref.name)
+    return ordinal if ordinal is not None and parent == lws.name else -1
+
+
+def _is_older(version: str, known: str, *, same: bool) -> bool:
+    """Whether a sight tells nothing new of an object known at another resourceVersion."""
+    if not (version.isdecimal() and known.isdecimal()):
+        return same and version == known
+    return int(version) <= int(known) if same else int(version) < int(known)
