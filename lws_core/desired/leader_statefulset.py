@@ -15,7 +15,13 @@ from lws_core.spec import LeaderWorkerSet, Template
 from lws_core.values import EMPTY, FrozenMap, Json, freeze_map
 
 from .claims import storage
-from .metadata import copied_annotations, division_annotations, set_reference, with_pod_metadata
+from .metadata import (
+    copied_annotations,
+    division_annotations,
+    object_metadata,
+    set_reference,
+    with_pod_metadata,
+)
 
 
 def leader_template(lws: LeaderWorkerSet, revision_key: str) -> Template:
@@ -55,13 +61,13 @@ def leader_statefulset(
     labels = {names.SET_NAME: lws.name, names.REVISION_KEY: revision_key}
     counted = {names.REPLICAS: str(lws.spec.replicas)}
     budget = max(1, scaled_max_unavailable(lws.spec) + surge_count(lws.spec))
-    metadata = {
-        "name": lws.name,
-        "namespace": lws.namespace,
-        "labels": lws.metadata.labels | labels,
-        "annotations": copied_annotations(lws) | counted | annotations,
-        "ownerReferences": (set_reference(lws),),
-    }
+    metadata = object_metadata(
+        lws.name,
+        lws.namespace,
+        lws.metadata.labels | labels,
+        copied_annotations(lws) | counted | annotations,
+        set_reference(lws),
+    )
     spec: dict[str, object] = {
         "replicas": replicas,
         "serviceName": lws.name,

@@ -19,6 +19,20 @@ def pod_reference(name: str, uid: str) -> FrozenMap[Json]:
     return _reference("v1", "Pod", name, uid)
 
 
+def object_metadata(
+    name: str,
+    namespace: str,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    owner: FrozenMap[Json],
+) -> FrozenMap[Json]:
+    """The metadata of an object that `owner` controls; without annotations it has no field for them."""
+    told: dict[str, object] = {"annotations": annotations} if annotations else {}
+    return freeze_map(
+        {"name": name, "namespace": namespace, "labels": labels, **told, "ownerReferences": (owner,)}
+    )
+
+
 def copied_annotations(lws: LeaderWorkerSet) -> Labels:
     """The set's annotations as its StatefulSets get them: without what `kubectl apply` keeps for itself,
     which would make it take the StatefulSet for an object of its own."""
@@ -29,15 +43,12 @@ def with_pod_metadata(
     template: Template, labels: Mapping[str, str], annotations: Mapping[str, str]
 ) -> Template:
     """A pod template with the controller's labels and annotations over the user's."""
-    metadata = as_map(template.get("metadata"))
-    return template.with_(
-        "metadata",
-        metadata
-        | {
-            "labels": as_map(metadata.get("labels")) | labels,
-            "annotations": as_map(metadata.get("annotations")) | annotations,
-        },
-    )
+    given = as_map(template.get("metadata"))
+    metadata = given | {
+        "labels": as_map(given.get("labels")) | labels,
+        "annotations": as_map(given.get("annotations")) | annotations,
+    }
+    return FrozenMap({"metadata": metadata, **template.without("metadata")})
 
 
 def division_annotations(lws: LeaderWorkerSet, subgroup_exclusive_topology: str) -> Labels:

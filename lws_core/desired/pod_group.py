@@ -8,7 +8,7 @@ from lws_core.pod_requests import add, pod_requests
 from lws_core.spec import LeaderWorkerSet
 from lws_core.values import FrozenMap, Json, freeze_map
 
-from .metadata import pod_reference
+from .metadata import object_metadata, pod_reference
 
 
 def pod_group_name(set_name: str, group_index: str, revision_key: str) -> str:
@@ -30,28 +30,25 @@ def pod_group(cur: LeaderWorkerSet, leader: Pod) -> FrozenMap[Json]:
     )
     asked = cur.metadata.annotations
     name = leader.pod_group_name or pod_group_name(cur.name, str(leader.group_index), leader.revision_key)
-    queue = asked.get(names.VOLCANO_QUEUE)
+    labels = {
+        names.SET_NAME: cur.name,
+        names.GROUP_INDEX: str(leader.group_index),
+        names.REVISION_KEY: leader.revision_key,
+    }
+    for_volcano = {key: value for key, value in asked.items() if key.startswith(names.VOLCANO_PREFIX)}
+    spec: dict[str, object] = {
+        "minMember": 1 if cur.spec.startup_policy == "LeaderReady" else size,
+        "minResources": {resource: str(requests[resource]) for resource in sorted(requests)},
+    }
+    if names.VOLCANO_QUEUE in asked:
+        spec["queue"] = asked[names.VOLCANO_QUEUE]
     return freeze_map(
         {
             "apiVersion": "scheduling.volcano.sh/v1beta1",
             "kind": "PodGroup",
-            "metadata": {
-                "name": name,
-                "namespace": cur.namespace,
-                "labels": {
-                    names.SET_NAME: cur.name,
-                    names.GROUP_INDEX: str(leader.group_index),
-                    names.REVISION_KEY: leader.revision_key,
-                },
-                "annotations": {
-                    key: value for key, value in asked.items() if key.startswith(names.VOLCANO_PREFIX)
-                },
-                "ownerReferences": (pod_reference(leader.name, leader.uid),),
-            },
-            "spec": {
-                "minMember": 1 if cur.spec.startup_policy == "LeaderReady" else size,
-                "minResources": {resource: str(requests[resource]) for resource in sorted(requests)},
-                **({} if queue is None else {"queue": queue}),
-            },
+            "metadata": object_metadata(
+                name, cur.namespace, labels, for_volcano, pod_reference(leader.name, leader.uid)
+            ),
+            "spec": spec,
         }
     )

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from lws_core import names
 from lws_core.observed import Pod
 from lws_core.spec import LeaderWorkerSet
-from lws_core.values import FrozenMap, Json, freeze_map
+from lws_core.values import EMPTY, FrozenMap, Json, freeze_map
 
-from .metadata import pod_reference, set_reference
+from .metadata import object_metadata, pod_reference, set_reference
 
 
 def shared_service(lws: LeaderWorkerSet) -> FrozenMap[Json]:
@@ -30,12 +30,7 @@ def _headless(
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {
-                "name": name,
-                "namespace": lws.namespace,
-                "labels": {names.SET_NAME: lws.name},
-                "ownerReferences": (owner,),
-            },
+            "metadata": object_metadata(name, lws.namespace, {names.SET_NAME: lws.name}, EMPTY, owner),
             "spec": {
                 "clusterIP": "None",
                 # Members find each other while they start, so before any of them is ready.

@@ -12,7 +12,13 @@ from lws_core.spec import LeaderWorkerSet, Template
 from lws_core.values import FrozenMap, Json, Labels, as_map, freeze_map
 
 from .claims import storage, volume_claims
-from .metadata import copied_annotations, division_annotations, pod_reference, with_pod_metadata
+from .metadata import (
+    copied_annotations,
+    division_annotations,
+    object_metadata,
+    pod_reference,
+    with_pod_metadata,
+)
 
 
 def worker_statefulset(cur: LeaderWorkerSet, leader: Pod, *, topology_value: str | None) -> FrozenMap[Json]:
@@ -25,13 +31,13 @@ def worker_statefulset(cur: LeaderWorkerSet, leader: Pod, *, topology_value: str
     """
     labels = _group_labels(cur, leader)
     shared = cur.spec.subdomain_policy == "Shared"
-    metadata = {
-        "name": leader.name,
-        "namespace": cur.namespace,
-        "labels": cur.metadata.labels | labels,
-        "annotations": copied_annotations(cur),
-        "ownerReferences": (pod_reference(leader.name, leader.uid),),
-    }
+    metadata = object_metadata(
+        leader.name,
+        cur.namespace,
+        cur.metadata.labels | labels,
+        copied_annotations(cur),
+        pod_reference(leader.name, leader.uid),
+    )
     spec: dict[str, object] = {
         "replicas": cur.spec.leader_worker_template.size - 1,
         "ordinals": {"start": 1},
