@@ -97,6 +97,14 @@ def test_worker_with_ordinal_zero_always_stays_recognisable() -> None:
     assert label(pod, names.GROUP_INDEX) == "1"
 
 
+def test_pod_that_would_be_labelled_as_leader_always_is_one_at_once() -> None:
+    """Admitted a second time it would be a leader anyway, and change."""
+    pod = admitted(a_pod("s-0", {names.SET_NAME: "s"}, {}))
+    assert label(pod, names.WORKER_INDEX) == "0"
+    assert label(pod, names.GROUP_KEY) == names.topology_key("ns", "s-0")
+    assert admitted(pod) == pod
+
+
 def test_leader_of_its_own_subdomain_always_is_addressed_there() -> None:
     pod = admitted(a_leader({names.SUBDOMAIN_POLICY: "UniquePerReplica"}))
     assert dig(pod, "spec", "subdomain") == "s-1"
@@ -250,6 +258,13 @@ def test_subgroup_labels_always_say_where_a_pod_belongs() -> None:
     pod = admitted(a_worker(3, {names.SUBGROUP_SIZE: "2"}))
     assert label(pod, names.SUBGROUP_INDEX) == "1"
     assert label(pod, names.SUBGROUP_KEY) == names.topology_key("s-1", "1")
+
+
+def test_subgroup_that_a_pod_has_is_never_changed() -> None:
+    pod = a_pod(
+        "s-1-3", {**WORKER, names.SUBGROUP_INDEX: "7"}, {names.LEADER_NAME: "s-1", names.SUBGROUP_SIZE: "2"}
+    )
+    assert label(admitted(pod), names.SUBGROUP_INDEX) == "7"
 
 
 def test_subgroup_of_an_excluded_leader_always_is_none() -> None:

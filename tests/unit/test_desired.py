@@ -12,6 +12,7 @@ from recorded import STATES, State, differences, label, state
 from lws_core import codec, names
 from lws_core.desired.claims import volume_claims
 from lws_core.desired.leader_statefulset import leader_statefulset, leader_template
+from lws_core.desired.pod import stamped_pod
 from lws_core.desired.pod_group import pod_group
 from lws_core.desired.service import group_service, shared_service
 from lws_core.desired.worker_statefulset import worker_statefulset
@@ -116,6 +117,7 @@ def test_service_always_is_what_the_original_controller_created(name: str) -> No
         else:
             rendered = group_service(lws, recording.leader(dig(found, "metadata", "name")))
         assert differences(rendered, found) == []
+        assert dig(rendered, "spec", "selector") == dig(found, "spec", "selector")
 
 
 def a_set(**spec: Any) -> LeaderWorkerSet:
@@ -150,6 +152,30 @@ def rendered_with(lws: LeaderWorkerSet) -> FrozenMap[Json]:
         partition=1,
         template=leader_template(lws, "k"),
         claims=volume_claims(lws),
+    )
+
+
+def test_leaders_always_are_made_from_their_own_template() -> None:
+    own = {"spec": {"containers": [{"name": "leader"}]}}
+    lws = a_set(leaderWorkerTemplate={"leaderTemplate": own})
+    assert leader_template(lws, "k")["spec"] == freeze_map(own["spec"])
+    workers = worker_statefulset(lws, a_leader(), topology_value=None)
+    assert dig(workers, "spec", "template", "spec") == freeze_map(
+        {"containers": [{"name": "main", "image": "img"}]}
+    )
+    assert dig(leader_template(a_set(), "k"), "spec") == dig(workers, "spec", "template", "spec")
+
+
+def test_stamped_pod_claim_always_stands_in_for_a_volume_of_its_name() -> None:
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    template = {"spec": {"containers": [], "volumes": volumes}}
+    claims = [{"metadata": {"name": "data"}, "spec": {}}]
+    lws = a_set(leaderWorkerTemplate={"workerTemplate": template, "volumeClaimTemplates": claims})
+    assert (
+        dig(stamped_pod(rendered_with(lws), 1), "spec", "volumes")
+        == freeze_map(
+            {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-s-1"}}, volumes[1]]}
+        )["volumes"]
     )
 
 

@@ -31,6 +31,8 @@ VECTORS = (
     ("1536Mi", "1536Mi", "1610612736"),
     ("0.5Mi", "512Ki", "524288"),
     ("0.1Ki", "102400m", "102.4"),
+    ("0.5Ki", "512", "512"),
+    ("0.9765625Ki", "1k", "1000"),
     ("1.1Ki", "1126400m", "1126.4"),
     ("512Ki", "512Ki", "524288"),
     ("1000Ki", "1000Ki", "1024000"),
@@ -151,6 +153,7 @@ def test_quantity_sum_always_keeps_the_family_of_the_first_that_is_not_zero() ->
     assert str(read("1Gi") + read("1M")) == str(Quantity(Fraction(1074741824), "binary"))
     assert str(Quantity(Fraction(0)) + read("512Mi") + read("512Mi")) == "1Gi"
     assert str(read("500m") + read("1500m")) == "2"
+    assert read("0.0001Ki").family == "decimal"  # less than one byte cannot be written in a binary family
 
 
 def test_quantity_with_an_extreme_exponent_never_costs_more_than_a_small_one() -> None:

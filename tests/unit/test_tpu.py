@@ -95,6 +95,7 @@ def test_tpu_containers_in_a_subgroup_always_all_get_their_environment() -> None
     containers = [{"name": "a", "resources": TPU}, {"name": "b", "resources": TPU}]
     found = environment(a_pod(3, containers=containers, subgroup="2"), 1)
     assert found["TPU_WORKER_ID"] == "3"
+    assert found["TPU_PROCESS_PORT"] == "8477"
     assert found["TPU_WORKER_HOSTNAMES"] == "s-0-2.sub,s-0-2.sub,s-0-3.sub,s-0-3.sub"
 
 
