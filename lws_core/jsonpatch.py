@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .values import FrozenMap, Json, canonical
+from .values import FrozenMap, Json
 
 
 def json_patch(before: Json, after: Json) -> tuple[FrozenMap[Json], ...]:
@@ -61,7 +61,13 @@ def _diff_lists(path: str, before: tuple[Json, ...], after: tuple[Json, ...]) ->
 
 def _same(one: Json, other: Json) -> bool:
     """Equal as JSON, where true is not 1."""
-    return one is other or canonical(one) == canonical(other)
+    if one is other:
+        return True
+    if isinstance(one, FrozenMap) and isinstance(other, FrozenMap):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return type(one) is type(other) and one == other
 
 
 def _operation(op: str, path: str, value: Json) -> FrozenMap[Json]:

@@ -14,7 +14,7 @@ from lws_core.quantity import parse
 from lws_core.spec import LeaderWorkerSet
 from lws_core.values import FrozenMap, Json, as_map, dig, freeze
 
-FOLDER = Path(__file__).parent.parent / "fixtures" / "takeover"
+FOLDER = Path(__file__).parent / "fixtures" / "takeover"
 STATES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 Object = FrozenMap[Json]
