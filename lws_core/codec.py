@@ -226,9 +226,16 @@ def encode_metadata(metadata: Metadata) -> FrozenMap[Json]:
 
 
 def _encode_owner(owner: OwnerReference) -> FrozenMap[Json]:
-    flags = _without_empty({"controller": owner.controller, "blockOwnerDeletion": owner.block_owner_deletion})
-    named = {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
-    return FrozenMap[Json](named) | flags
+    return FrozenMap(
+        {
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": owner.controller,
+            "blockOwnerDeletion": owner.block_owner_deletion,
+        }
+    )
 
 
 def _encode_spec(spec: Spec) -> FrozenMap[Json]:

@@ -26,7 +26,7 @@ _NAME_PART: Final = (
     f"'{_LABEL_KEY}')"
 )
 _MAX_ANNOTATIONS: Final = 256 * 1024
-_CONFLICTING_FINALIZERS: Final = ("foregroundDeletion", "orphan")
+_CONFLICTING_FINALIZERS: Final = ("orphan", "foregroundDeletion")
 
 
 def _bytes(text: str) -> int:
