@@ -1,1 +1,68 @@
-"""The command `lws`, one module for each subcommand."""
+"""The command line. Each command is a module of its own, imported only when it is used.
+
+A command's module is named like the command and has the click command as `command`. Exit codes: 0, or 2 for
+input that cannot be used, with the reasons on standard error.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "crd": "Print the CustomResourceDefinition.",
+    "defaults": "Print manifests with every default filled in.",
+    "render": "Print the objects that the operator makes for sets.",
+    "validate": "Check manifests as the API server and the webhooks would.",
+}
+"""Each command's name and what `lws --help` says of it."""
+
+
+class _Commands(click.Group):
+    """Finds commands by name, so that help and one command need not import all others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata  # noqa: PLC0415  # costs as much as all of click, and is hardly ever used
+
+    try:
+        click.echo(f"lws {metadata.version('leaderworkerset')}")
+    except metadata.PackageNotFoundError:
+        click.echo("lws, not installed as a package")
+    ctx.exit()
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def main() -> None:
+    """LeaderWorkerSet: check, render and simulate sets without a cluster, or run their operator in one.
+
+    \b
+    Example:
+      lws validate examples/lws.yaml
+    """
