@@ -1,0 +1,39 @@
+"""Manifests for tests, built from what each test is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lws_core import names
+from lws_core.values import FrozenMap, Json, freeze_map
+
+POD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
+
+
+def a_set(
+    spec: dict[str, Any] | None = None,
+    template: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    rolling: dict[str, Any] | None = None,
+) -> FrozenMap[Json]:
+    """A valid set of 3 groups of 4, but for what is given: fields of spec, of its leaderWorkerTemplate, of
+    metadata, and of its rollingUpdateConfiguration."""
+    strategy = {} if rolling is None else {"rolloutStrategy": {"rollingUpdateConfiguration": rolling}}
+    return freeze_map(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": "serve", **(metadata or {})},
+            "spec": {
+                "replicas": 3,
+                "leaderWorkerTemplate": {"size": 4, "workerTemplate": POD, **(template or {})},
+                **strategy,
+                **(spec or {}),
+            },
+        }
+    )
+
+
+def lines(errors: tuple[object, ...]) -> list[str]:
+    """Errors as their users read them."""
+    return [str(error) for error in errors]
