@@ -17,7 +17,7 @@ from .events import event_of
 from .memory import Memory, Retry
 from .observed import LeaderStatefulSet, Node, Pod
 from .sights import Gone, Outcome
-from .values import EMPTY, FrozenMap, dig
+from .values import EMPTY, FrozenMap, dig, evolve
 from .view import find, group_of, identity, lose, see, see_node, see_pod
 
 _UNCHANGED_UID: Final = "metadata.uid"
@@ -34,16 +34,16 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
     if isinstance(action, Emit):
         return memory
     key = action_key(action)
-    memory = attrs.evolve(memory, pending=memory.pending.without(key))
+    memory = evolve(memory, pending=memory.pending.without(key))
     if isinstance(action, Delete) and action.ref.kind == "Pod":
-        memory = attrs.evolve(memory, deleting=with_bit(memory.deleting, group_of(memory, action.ref), False))
+        memory = evolve(memory, deleting=with_bit(memory.deleting, group_of(memory, action.ref), False))
     if outcome.ok or (outcome.code == 404 and isinstance(action, Delete | Read)):
         return _succeed(memory, action, outcome, now_s)
     return _fail(memory, key, action, outcome, now_s)
 
 
 def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) -> Memory:
-    memory = attrs.evolve(memory, retries=memory.retries.without(action_key(action)))
+    memory = evolve(memory, retries=memory.retries.without(action_key(action)))
     before, thing = memory, outcome.thing
     match action:
         case Delete():
@@ -51,12 +51,12 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
         case Read():
             return _read(memory, action, outcome)
         case PatchStatus():
-            memory = attrs.evolve(memory, status_at_s=now_s)
+            memory = evolve(memory, status_at_s=now_s)
     if thing is None:
         return memory
     memory = see(memory, thing, answer=True)
     if isinstance(thing, LeaderStatefulSet) and memory.statefulset is thing:
-        memory = attrs.evolve(
+        memory = evolve(
             memory,
             written=(thing.replicas, thing.partition),
             digest=thing.template_digest if _writes_template(before, action) else memory.digest,
@@ -65,8 +65,8 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
     notices = memory.notices if event is None else (*memory.notices, event)
     if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None:
         begun = with_bit(memory.begun, group_of(memory, action.ref), True)
-        return attrs.evolve(memory, begun=begun)
-    return attrs.evolve(memory, notices=notices)
+        return evolve(memory, begun=begun)
+    return evolve(memory, notices=notices)
 
 
 def _writes_template(before: Memory, action: Request) -> bool:
@@ -94,7 +94,7 @@ def _read(memory: Memory, action: Read, outcome: Outcome) -> Memory:
         key: attrs.evolve(retry, read=False) if retry.action.ref == action.ref else retry
         for key, retry in memory.retries.items()
     }
-    memory = attrs.evolve(memory, retries=FrozenMap(retries))
+    memory = evolve(memory, retries=FrozenMap(retries))
     if outcome.thing is not None:
         return see(memory, outcome.thing, answer=True)
     if action.ref.kind == "Node":
@@ -121,10 +121,10 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         refused=refused,
         read=(stale or outcome.code in (0, 500, 502, 503, 504)) and not isinstance(action, Read),
     )
-    memory = attrs.evolve(memory, retries=memory.retries.with_(key, retry))
+    memory = evolve(memory, retries=memory.retries.with_(key, retry))
     group = group_of(memory, action.ref)
     if group >= 0:
-        memory = attrs.evolve(memory, dirty=with_bit(memory.dirty, group, True))
+        memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
     return memory if stale else _complain(memory, action, retry)
 
 
@@ -146,4 +146,4 @@ def _complain(memory: Memory, action: Request, retry: Retry) -> Memory:
     else:
         text = f"Failed to {verb} {ref.kind} {ref.name}: {retry.message}"
     notice = Event("Warning", reason, verb.capitalize(), text)
-    return attrs.evolve(memory, notices=(*memory.notices, notice))
+    return evolve(memory, notices=(*memory.notices, notice))

@@ -31,6 +31,7 @@ from .reporting import next_report_s, report, report_unreadable, tell_of_workers
 from .sights import Answered, Gone, Seen, Sight, Synced
 from .spec import LeaderWorkerSet
 from .tending import tend
+from .values import evolve
 
 
 @attrs.frozen
@@ -60,7 +61,7 @@ def observe(memory: Memory, sight: Sight, now_s: float) -> Memory:
         case Gone():
             return view.lose(memory, sight)
         case Synced():
-            return attrs.evolve(memory, synced=True, dirty=memory.known)
+            return evolve(memory, synced=True, dirty=memory.known)
         case Answered(action, outcome):
             return hear(memory, action, outcome, now_s)
 
@@ -94,7 +95,7 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         memory.remembered,
         template_is_live=statefulset is not None and renders_live(lws, statefulset),
     )
-    return attrs.evolve(memory, lineage=lineage, dirty=memory.known)
+    return evolve(memory, lineage=lineage, dirty=memory.known)
 
 
 def _wake(memory: Memory, now_s: float) -> Memory:
@@ -103,7 +104,7 @@ def _wake(memory: Memory, now_s: float) -> Memory:
     dirty = memory.dirty
     for index in due:
         dirty = with_bit(dirty, int(index), True)
-    return attrs.evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty) if due else memory
+    return evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty) if due else memory
 
 
 def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
@@ -122,7 +123,7 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
             memory = _expect(memory, lws, action)
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
-    memory = attrs.evolve(memory, pending=type(memory.pending)(pending), notices=())
+    memory = evolve(memory, pending=type(memory.pending)(pending), notices=())
     return Look(memory, (*sent, *events), _next_wake_s(memory, lws, now_s))
 
 
@@ -147,7 +148,7 @@ def _expect(memory: Memory, lws: LeaderWorkerSet, action: Delete) -> Memory:
     index = view.group_of(memory, action.ref)
     if action.ref.kind != "Pod" or index < 0:
         return memory
-    return attrs.evolve(memory, deleting=with_bit(memory.deleting, index, True))
+    return evolve(memory, deleting=with_bit(memory.deleting, index, True))
 
 
 def _next_wake_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> float | None:

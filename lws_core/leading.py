@@ -14,7 +14,7 @@ from .observed import LeaderStatefulSet, Pod
 from .plan import ABSENT_LEADER_S, SetPlan, SetView, outdated, plan_set
 from .restart import encode_recreations
 from .spec import LeaderWorkerSet
-from .values import FrozenMap
+from .values import FrozenMap, evolve
 from .view import group_of
 
 
@@ -38,7 +38,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
     waiting = [_broken_at_s(memory, index) for index in indexes(_may_be_broken(lws, view) & ~view.broken)]
-    memory = attrs.evolve(
+    memory = evolve(
         memory,
         decision=plan.decision,
         foreign=change.foreign,
@@ -155,7 +155,7 @@ def _forget_retries(memory: Memory, lws: LeaderWorkerSet, wanted: tuple[Request,
         or retry.action.ref.kind in ("LeaderWorkerSet", "Node")
         or group_of(memory, retry.action.ref) >= 0
     }
-    return memory if len(kept) == len(memory.retries) else attrs.evolve(memory, retries=FrozenMap(kept))
+    return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))
 
 
 def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:
@@ -171,7 +171,7 @@ def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:
     )
     if progress == memory.progress and memory.progress_at_s is not None:
         return memory
-    return attrs.evolve(memory, progress=progress, progress_at_s=now_s)
+    return evolve(memory, progress=progress, progress_at_s=now_s)
 
 
 def _tell_of_drift(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan) -> Memory:
@@ -189,4 +189,4 @@ def _tell_of_drift(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan) -> Memor
     if plan.leaders.heals:
         notices.append(f"the pod template of StatefulSet {lws.name} was changed from outside: set back")
     events = tuple(Event("Normal", names.DRIFT_HEALED, "Update", note) for note in notices)
-    return attrs.evolve(memory, written=found, notices=(*memory.notices, *events))
+    return evolve(memory, written=found, notices=(*memory.notices, *events))

@@ -27,7 +27,7 @@ from .values import EMPTY, FrozenMap, Json
 _CHUNK: Final = 64
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Record:
     """One group: its objects, what they amount to, and what was seen of it."""
 
@@ -80,7 +80,7 @@ class Retry:
     read: bool = False
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Memory:
     """All that is known of one set.
 

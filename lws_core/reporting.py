@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
 from . import names
 from .actions import Event, PatchStatus, Ref, Request
 from .bits import indexes
@@ -16,6 +14,7 @@ from .memory import Memory
 from .rollout import Blocked
 from .spec import LeaderWorkerSet, Status
 from .status import Stall, is_urgent, next_status, unreadable_status
+from .values import evolve
 
 TELL_INTERVAL_S: Final = 1.0  # at most one event a second tells of worker StatefulSets created
 _NAMED: Final = 5
@@ -56,7 +55,7 @@ def tell_of_workers(memory: Memory, now_s: float) -> Memory:
         listed = ", ".join(pods[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         note = f"Created {len(pods)} worker statefulsets for leader pods {listed}"
         event = Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
-    return attrs.evolve(memory, begun=0, told_at_s=now_s, notices=(*memory.notices, event))
+    return evolve(memory, begun=0, told_at_s=now_s, notices=(*memory.notices, event))
 
 
 def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[float, ...]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
 from .actions import Delete, Read, Ref, Request
 from .answers import action_key
 from .bits import indexes
@@ -18,7 +16,7 @@ from .plan import GroupPlan, Trouble, plan_group
 from .restart import Hold, Recreate
 from .spec import LeaderWorkerSet
 from .summary import group_state
-from .values import EMPTY, FrozenMap
+from .values import EMPTY, FrozenMap, evolve
 from .view import group_of
 
 STUCK_S: Final = 30.0  # how long past its grace period a leader may be terminating before it counts as stuck
@@ -30,7 +28,7 @@ def tend(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     for index in indexes(memory.dirty):
         memory, wanted = _tend_group(memory, lws, index, now_s)
         actions += wanted
-    return attrs.evolve(memory, dirty=0), tuple(actions)
+    return evolve(memory, dirty=0), tuple(actions)
 
 
 def _tend_group(
@@ -76,7 +74,7 @@ def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tu
     state = group_state(group, "" if statefulset is None else statefulset.uid, size)
     record = Record(group, state, remember(before.history, group, state, size, now_s))
     summary = memory.summary.fold(index, before.state, state)
-    return attrs.evolve(memory, groups=memory.groups.put(record), summary=summary), record
+    return evolve(memory, groups=memory.groups.put(record), summary=summary), record
 
 
 def _unrecorded(memory: Memory, lws: LeaderWorkerSet, record: Record, plan: GroupPlan) -> tuple[Request, ...]:
@@ -126,7 +124,7 @@ def _note(
     recreating = memory.recreating.without(key)
     if isinstance(plan.restart, Recreate) and not plan.restart.recorded:
         recreating = memory.recreating.with_(key, plan.restart.record)
-    return attrs.evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating)
+    return evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating)
 
 
 def _forget_retries(memory: Memory, index: int, wanted: list[Request]) -> Memory:
@@ -139,4 +137,4 @@ def _forget_retries(memory: Memory, index: int, wanted: list[Request]) -> Memory
         for key, retry in memory.retries.items()
         if key in keys or retry.read or group_of(memory, retry.action.ref) != index
     }
-    return memory if len(kept) == len(memory.retries) else attrs.evolve(memory, retries=FrozenMap(kept))
+    return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))

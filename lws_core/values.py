@@ -11,7 +11,19 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from attrs import evolve as evolve  # noqa: PLC0414 -- exported
+else:
+
+    def evolve(instance, **changes):
+        """`attrs.evolve` for values without slots, at a tenth of its cost: it copies the dictionary rather
+        than the fields. What is replaced once for every event (a memory, a world) is such a value."""
+        copy = object.__new__(type(instance))
+        copy.__dict__.update(instance.__dict__, **changes)
+        return copy
+
 
 V = TypeVar("V")
 
@@ -27,7 +39,7 @@ class FrozenMap(dict[str, V]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a FrozenMap cannot be changed; build another with |, with_() or without()")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         try:
@@ -38,6 +50,8 @@ class FrozenMap(dict[str, V]):
 
     def __or__(self, other: Mapping[str, Any]) -> FrozenMap[Any]:  # type: ignore[override]
         return FrozenMap({**self, **other}) if other else self
+
+    __ior__ = __or__  # type: ignore[assignment]  # rebinds the name, and changes nothing
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenMap, (dict(self),)

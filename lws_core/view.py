@@ -17,7 +17,7 @@ from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerState
 from .restart import decode_recreations
 from .sights import Gone, Thing
 from .spec import LeaderWorkerSet
-from .values import EMPTY
+from .values import EMPTY, evolve
 
 
 def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
@@ -32,12 +32,12 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
     if answer and before is None and version.isdecimal() and int(version) <= newest:
         return memory  # the watch has shown this and more: it is gone again
     if not answer and version.isdecimal() and int(version) > newest:
-        memory = attrs.evolve(memory, newest=memory.newest.with_(kind, int(version)))
+        memory = evolve(memory, newest=memory.newest.with_(kind, int(version)))
     match thing:
         case LeaderWorkerSet():
             return _see_set(memory, thing)
         case Unreadable():
-            return attrs.evolve(memory, unreadable=thing)
+            return evolve(memory, unreadable=thing)
         case LeaderStatefulSet():
             return _see_statefulset(memory, thing)
         case WorkerStatefulSet():
@@ -52,7 +52,7 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
 
 def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
     before = memory.lws
-    memory = attrs.evolve(memory, lws=lws, unreadable=None)
+    memory = evolve(memory, lws=lws, unreadable=None)
     if before is not None and before.metadata.uid != lws.metadata.uid:
         # Another set of the same name. Only what stands in the cluster is carried over, as it is not its own.
         memory = Memory(
@@ -70,7 +70,7 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
             newest=memory.newest,
         )
     same = before is not None and _decisive(before) == _decisive(lws)
-    return memory if same else attrs.evolve(memory, lineage=None, dirty=memory.known)
+    return memory if same else evolve(memory, lineage=None, dirty=memory.known)
 
 
 def _decisive(lws: LeaderWorkerSet) -> tuple[object, ...]:
@@ -80,15 +80,15 @@ def _decisive(lws: LeaderWorkerSet) -> tuple[object, ...]:
 
 def _see_statefulset(memory: Memory, statefulset: LeaderStatefulSet) -> Memory:
     before = memory.statefulset
-    memory = attrs.evolve(memory, statefulset=statefulset)
+    memory = evolve(memory, statefulset=statefulset)
     if before is None or before.annotations.get(names.RECREATIONS) != statefulset.annotations.get(
         names.RECREATIONS
     ):
         memory = _see_recreations(memory, statefulset.annotations.get(names.RECREATIONS, ""))
     if before is None or (before.uid, before.owner) != (statefulset.uid, statefulset.owner):
-        return attrs.evolve(memory, lineage=None, dirty=memory.known, digest="", written=None)
+        return evolve(memory, lineage=None, dirty=memory.known, digest="", written=None)
     if before.labels.get(names.REVISION_KEY) != statefulset.labels.get(names.REVISION_KEY):
-        memory = attrs.evolve(memory, lineage=None)
+        memory = evolve(memory, lineage=None)
     return memory
 
 
@@ -97,7 +97,7 @@ def _see_recreations(memory: Memory, text: str) -> Memory:
     dirty = memory.dirty
     for index in memory.recreating:
         dirty = with_bit(dirty, int(index), True)
-    return attrs.evolve(memory, recorded=decode_recreations(text), dirty=dirty)
+    return evolve(memory, recorded=decode_recreations(text), dirty=dirty)
 
 
 def see_pod(memory: Memory, pod: Pod) -> Memory:
@@ -115,19 +115,19 @@ def _see_revision(memory: Memory, revision: Revision) -> Memory:
     if owner is not None and owner.kind == "StatefulSet":
         if memory.statefulset is not None and owner.uid != memory.statefulset.uid:
             return memory
-        return attrs.evolve(memory, natives=memory.natives.with_(revision.name, revision))
+        return evolve(memory, natives=memory.natives.with_(revision.name, revision))
     remembered = memory.remembered
     if lws is not None and owner is not None and owner.uid == lws.metadata.uid:
         remembered = remembered.with_(revision.key, revision.data)
     revisions = memory.revisions.with_(revision.name, revision)
-    return attrs.evolve(memory, revisions=revisions, remembered=remembered, lineage=None)
+    return evolve(memory, revisions=revisions, remembered=remembered, lineage=None)
 
 
 def _see_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
         lws = memory.lws
         own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
-        return attrs.evolve(memory, service=child, served=memory.served or own)
+        return evolve(memory, service=child, served=memory.served or own)
     if child.kind == "Service":
         return _put(memory, child.group_index, service=child)
     others = [
@@ -142,13 +142,13 @@ def see_node(memory: Memory, node: Node) -> Memory:
     dirty = memory.dirty
     for index in memory.troubles:  # only groups that wait for something may wait for a node
         dirty = with_bit(dirty, int(index), True)
-    return attrs.evolve(memory, nodes=memory.nodes.with_(node.name, node), dirty=dirty)
+    return evolve(memory, nodes=memory.nodes.with_(node.name, node), dirty=dirty)
 
 
 def _put(memory: Memory, index: int, **fields: object) -> Memory:
     record = memory.groups.get(index)
     group = attrs.evolve(record.group, **fields)  # type: ignore[arg-type]
-    return attrs.evolve(
+    return evolve(
         memory,
         groups=memory.groups.put(Record(group, record.state, record.history)),
         dirty=with_bit(memory.dirty, index, True),
@@ -160,23 +160,21 @@ def lose(memory: Memory, gone: Gone) -> Memory:
     """The memory after an object was found to be gone; nothing changes if another stands under its name."""
     version, newest = gone.resource_version, memory.newest.get(gone.kind, 0)
     if version.isdecimal() and int(version) > newest:
-        memory = attrs.evolve(memory, newest=memory.newest.with_(gone.kind, int(version)))
+        memory = evolve(memory, newest=memory.newest.with_(gone.kind, int(version)))
     thing = find(memory, gone.kind, gone.name)
     if thing is None or (gone.uid and not isinstance(thing, Node) and identity(thing)[2] != gone.uid):
         return memory
     match thing:
         case LeaderWorkerSet() | Unreadable():
-            return attrs.evolve(memory, lws=None, unreadable=None, lineage=None)
+            return evolve(memory, lws=None, unreadable=None, lineage=None)
         case LeaderStatefulSet():
-            return attrs.evolve(
-                memory, statefulset=None, lineage=None, dirty=memory.known, digest="", written=None
-            )
+            return evolve(memory, statefulset=None, lineage=None, dirty=memory.known, digest="", written=None)
         case WorkerStatefulSet():
             return _put(memory, thing.group_index, statefulset=None)
         case Pod():
             return _lose_pod(memory, thing)
         case Revision():
-            return attrs.evolve(
+            return evolve(
                 memory,
                 revisions=memory.revisions.without(gone.name),
                 natives=memory.natives.without(gone.name),
@@ -190,7 +188,7 @@ def lose(memory: Memory, gone: Gone) -> Memory:
 
 def _lose_pod(memory: Memory, pod: Pod) -> Memory:
     if pod.worker_index == 0:
-        return attrs.evolve(
+        return evolve(
             _put(memory, pod.group_index, leader=None),
             deleting=with_bit(memory.deleting, pod.group_index, False),
         )
@@ -200,7 +198,7 @@ def _lose_pod(memory: Memory, pod: Pod) -> Memory:
 
 def _lose_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
-        return attrs.evolve(memory, service=None)
+        return evolve(memory, service=None)
     if child.kind == "Service":
         return _put(memory, child.group_index, service=None)
     others = memory.groups.get(child.group_index).group.pod_groups

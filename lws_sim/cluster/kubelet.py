@@ -1,0 +1,91 @@
+"""What happens to a pod on a node: it starts, becomes ready, restarts, fails, and ends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lws_core.times import rfc3339
+from lws_core.values import FrozenMap, Json, as_list, as_map, freeze_map
+
+from . import api
+from .store import Object, Store, terminating, with_status
+
+READY: Final = "Ready"
+
+
+def bind(store: Store, pod: Object, node: str) -> Store:
+    """The scheduler's decision."""
+    after = pod.with_("spec", as_map(pod["spec"]).with_("nodeName", node))
+    return store.replace(pod, after)[0]
+
+
+def start(store: Store, pod: Object, now_s: float) -> Store:
+    """Its containers run; they are not ready yet."""
+    statuses = tuple(
+        freeze_map({"name": str(as_map(c).get("name")), "restartCount": 0, "ready": False})
+        for c in as_list(as_map(pod["spec"]).get("containers"))
+    )
+    after = with_status(
+        pod,
+        phase="Running",
+        startTime=rfc3339(now_s),
+        containerStatuses=statuses,
+        conditions=_conditions(pod, False, now_s),
+    )
+    return store.replace(pod, after)[0]
+
+
+def set_ready(store: Store, pod: Object, ready: bool, now_s: float) -> Store:
+    """Its readiness probe has changed its mind."""
+    statuses = tuple(
+        as_map(status).with_("ready", ready)
+        for status in as_list(as_map(pod.get("status")).get("containerStatuses"))
+    )
+    after = with_status(pod, conditions=_conditions(pod, ready, now_s), containerStatuses=statuses)
+    return store.replace(pod, after)[0]
+
+
+def restart_container(store: Store, pod: Object, now_s: float) -> Store:
+    """Its first container has ended and was started again: it is not ready for a while."""
+    statuses = [as_map(status) for status in as_list(as_map(pod.get("status")).get("containerStatuses"))]
+    if statuses:
+        count = statuses[0].get("restartCount")
+        again: Json = (count if isinstance(count, int) else 0) + 1
+        statuses[0] = statuses[0] | {"restartCount": again, "ready": False}
+    after = with_status(pod, containerStatuses=tuple(statuses), conditions=_conditions(pod, False, now_s))
+    return store.replace(pod, after)[0]
+
+
+def wait_for(store: Store, pod: Object, reason: str, now_s: float) -> Store:
+    """Its containers cannot start, for a reason such as ImagePullBackOff."""
+    statuses = tuple(
+        as_map(status) | freeze_map({"ready": False, "state": {"waiting": {"reason": reason}}})
+        for status in as_list(as_map(pod.get("status")).get("containerStatuses"))
+    )
+    after = with_status(pod, containerStatuses=statuses, conditions=_conditions(pod, False, now_s))
+    return store.replace(pod, after)[0]
+
+
+def fail(store: Store, pod: Object, reason: str, now_s: float) -> Store:
+    """It has ended for good: evicted, or out of restarts."""
+    after = with_status(pod, phase="Failed", reason=reason, conditions=_conditions(pod, False, now_s))
+    return store.replace(pod, after)[0]
+
+
+def end(store: Store, pod: Object) -> Store:
+    """Its containers have stopped after its deletion was asked for."""
+    return api.finish_pod(store, pod) if terminating(pod) else store
+
+
+def _conditions(pod: Object, ready: bool, now_s: float) -> tuple[FrozenMap[Json], ...]:
+    """Its conditions; the transition time of Ready moves only when Ready does."""
+    status = "True" if ready else "False"
+    others = []
+    since = rfc3339(now_s)
+    for condition in as_list(as_map(pod.get("status")).get("conditions")):
+        known = as_map(condition)
+        if known.get("type") != READY:
+            others.append(known)
+        elif known.get("status") == status:
+            since = str(known.get("lastTransitionTime"))
+    return (*others, FrozenMap({"type": READY, "status": status, "lastTransitionTime": since}))

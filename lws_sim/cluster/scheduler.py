@@ -1,0 +1,176 @@
+"""Where pods go: node selectors, what nodes have, and who may share a topology domain with whom.
+
+Filters as kube-scheduler's NodeAffinity (nodeSelector), NodeResourcesFit and InterPodAffinity do, for the
+terms that sets use (In, NotIn, Exists, DoesNotExist on labels); the first node that fits is taken. A cluster
+without nodes of its own is one that always has another: each pod gets a fresh node that suits it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Final
+
+from lws_core.quantity import parse
+from lws_core.values import EMPTY, FrozenMap, Json, Labels, as_list, as_map, as_maps, dig, freeze_map, strings
+
+from . import kubelet
+from .store import Object, Store, meta, name_of, namespace_of, terminating, with_status
+
+_POD_SLOTS: Final = "pods"
+
+
+def schedule(store: Store, pod: Object, *, endless: bool, now_s: float) -> Store:
+    """The store with the pod on a node, or marked as unschedulable."""
+    if endless:
+        return _on_fresh_node(store, pod, now_s)
+    running = [other for other in store.all("Pod") if dig(other, "spec", "nodeName")]
+    nodes = {name_of(node): node for node in store.all("Node")}
+    for name, node in nodes.items():
+        if _fits(pod, node, nodes, running):
+            return kubelet.bind(store, pod, name)
+    waiting = freeze_map({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"})
+    others = tuple(c for c in as_maps(dig(pod, "status", "conditions")) if c.get("type") != "PodScheduled")
+    return store.replace(pod, with_status(pod, conditions=(*others, waiting)))[0]
+
+
+def make_node(name: str, labels: Labels = EMPTY, allocatable: FrozenMap[Json] = EMPTY) -> Object:
+    """A node that is ready."""
+    return freeze_map(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": labels},
+            "status": {
+                "allocatable": allocatable,
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+    )
+
+
+def lose_node(store: Store, name: str) -> Store:
+    """The store after a node's kubelet went silent."""
+    node = store.get("Node", "", name)
+    if node is None:
+        return store
+    unknown = (freeze_map({"type": "Ready", "status": "Unknown"}),)
+    return store.replace(node, with_status(node, conditions=unknown))[0]
+
+
+def node_is_ready(store: Store, name: str) -> bool:
+    """Whether a node is there and its kubelet answers."""
+    node = store.get("Node", "", name)
+    return node is not None and any(
+        c.get("type") == "Ready" and c.get("status") == "True"
+        for c in as_maps(dig(node, "status", "conditions"))
+    )
+
+
+def requests_of(pod: Object) -> dict[str, Fraction]:
+    """What a pod takes from a node: its containers' requests, or limits where there are none."""
+    total: dict[str, Fraction] = {_POD_SLOTS: Fraction(1)}
+    for container in as_maps(dig(pod, "spec", "containers")):
+        resources = as_map(container.get("resources"))
+        for name, amount in (as_map(resources.get("limits")) | as_map(resources.get("requests"))).items():
+            try:
+                total[name] = total.get(name, Fraction(0)) + parse(amount)
+            except ValueError:
+                continue
+    return total
+
+
+def _on_fresh_node(store: Store, pod: Object, now_s: float) -> Store:
+    name = f"node-{store.uids + 1}"
+    labels = dict(strings(dig(pod, "spec", "nodeSelector")))
+    for term in as_maps(
+        dig(pod, "spec", "affinity", "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    ):
+        key, values = str(term.get("topologyKey")), _wanted_values(term)
+        labels.setdefault(key, values[0] if values else name)
+    store, _ = store.insert(make_node(name, FrozenMap(labels)), now_s)
+    return kubelet.bind(store, pod, name)
+
+
+def _wanted_values(term: FrozenMap[Json]) -> list[str]:
+    for expression in as_maps(dig(term, "labelSelector", "matchExpressions")):
+        if expression.get("operator") == "In":
+            return [value for value in as_list(expression.get("values")) if isinstance(value, str)]
+    return []
+
+
+def _fits(pod: Object, node: Object, nodes: dict[str, Object], running: list[Object]) -> bool:
+    if not any(c.get("status") == "True" for c in as_maps(dig(node, "status", "conditions"))):
+        return False
+    labels = strings(meta(node).get("labels"))
+    if any(labels.get(key) != value for key, value in strings(dig(pod, "spec", "nodeSelector")).items()):
+        return False
+    return _has_room(pod, node, running) and _may_share(pod, labels, nodes, running)
+
+
+def _has_room(pod: Object, node: Object, running: list[Object]) -> bool:
+    allocatable = as_map(dig(node, "status", "allocatable"))
+    taken: dict[str, Fraction] = {}
+    for other in running:
+        if dig(other, "spec", "nodeName") == name_of(node):
+            for name, amount in requests_of(other).items():
+                taken[name] = taken.get(name, Fraction(0)) + amount
+    return all(
+        taken.get(name, Fraction(0)) + amount <= parse(allocatable[name])
+        for name, amount in requests_of(pod).items()
+        if name in allocatable
+    ) and all(name in allocatable for name in requests_of(pod) if "/" in name)
+
+
+def _may_share(pod: Object, labels: Labels, nodes: dict[str, Object], running: list[Object]) -> bool:
+    """Whether the pod's own terms allow this node, and the terms of those already there allow the pod."""
+    for term in _terms(pod, "podAffinity"):
+        in_domain = [o for o in running if _same_domain(term, labels, o, nodes) and _matches(term, o, pod)]
+        first_of_its_kind = not any(_matches(term, o, pod) for o in running) and _matches(term, pod, pod)
+        if str(term.get("topologyKey")) not in labels or not (in_domain or first_of_its_kind):
+            return False
+    for term in _terms(pod, "podAntiAffinity"):
+        if any(_same_domain(term, labels, o, nodes) and _matches(term, o, pod) for o in running):
+            return False
+    return not any(
+        _same_domain(term, labels, other, nodes) and _matches(term, pod, other)
+        for other in running
+        for term in _terms(other, "podAntiAffinity")
+    )
+
+
+def _terms(pod: Object, kind: str) -> list[FrozenMap[Json]]:
+    return list(as_maps(dig(pod, "spec", "affinity", kind, "requiredDuringSchedulingIgnoredDuringExecution")))
+
+
+def _same_domain(term: FrozenMap[Json], labels: Labels, other: Object, nodes: dict[str, Object]) -> bool:
+    key = str(term.get("topologyKey"))
+    node = nodes.get(str(dig(other, "spec", "nodeName")))
+    theirs = EMPTY if node is None else strings(meta(node).get("labels"))
+    return key in labels and labels[key] == theirs.get(key)
+
+
+def _matches(term: FrozenMap[Json], pod: Object, whose: Object) -> bool:
+    """Whether a pod is one that a term of `whose` speaks of."""
+    if terminating(pod) and dig(pod, "status", "phase") in ("Succeeded", "Failed"):
+        return False
+    if "namespaceSelector" not in term and namespace_of(pod) != namespace_of(whose):
+        return False
+    labels = strings(meta(pod).get("labels"))
+    selector = as_map(term.get("labelSelector"))
+    exact = strings(selector.get("matchLabels"))
+    return all(labels.get(key) == value for key, value in exact.items()) and all(
+        _expression(expression, labels) for expression in as_maps(selector.get("matchExpressions"))
+    )
+
+
+def _expression(expression: FrozenMap[Json], labels: Labels) -> bool:
+    key, values = str(expression.get("key")), as_list(expression.get("values"))
+    match expression.get("operator"):
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
