@@ -97,15 +97,7 @@ class Collect:
 
 @attrs.frozen
 class Place:
-    """Let the scheduler place a pod."""
-
-    key: str
-    uid: str
-
-
-@attrs.frozen
-class Start:
-    """Let the kubelet start a pod that was placed."""
+    """Let the scheduler place a pod, and the kubelet start it."""
 
     key: str
     uid: str
@@ -127,7 +119,7 @@ class End:
     uid: str
 
 
-Task: TypeAlias = Send | Deliver | Look | Sync | Bereave | Collect | Place | Start | Ready | End
+Task: TypeAlias = Send | Deliver | Look | Sync | Bereave | Collect | Place | Ready | End
 
 
 @attrs.frozen
@@ -144,7 +136,7 @@ class Controller:
     """One set's controller: what it knows, what its watch holds, whether it has something to look at."""
 
     memory: Memory
-    inbox: tuple[Sight, ...] = ()
+    inbox: tuple[Change, ...] = ()
     unlooked: bool = True
     wake_at_s: float | None = None
 
@@ -300,11 +292,16 @@ def look(world: World, owner: str) -> World:
 
 
 def deliver(world: World, owner: str) -> World:
-    """The world after a controller has seen all that its watch held."""
+    """The world after a controller has seen all that its watch held.
+
+    Of an object that changed several times only the last state is shown: without a look between them, the
+    others would make no difference.
+    """
     known = world.controllers[owner]
-    memory = known.memory
-    for sight in known.inbox:
-        memory = controller.observe(memory, sight, world.now_s)
+    memory, name = known.memory, owner.split("/")[1]
+    for change in {f"{change.key}/{uid_of(change.object)}": change for change in known.inbox}.values():
+        sight = _sight(change, name, memory)
+        memory = controller.observe(memory, sight, world.now_s) if sight is not None else memory
     known = evolve(known, memory=memory, inbox=(), unlooked=True)
     return evolve(world, controllers=world.controllers.with_(owner, known))
 
@@ -399,12 +396,8 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
         yield Bereave(obj)
     if not gone and gc.is_kept(obj):
         yield Collect(change.key)
-    if kind == "Pod" and not gone:
-        if not dig(obj, "spec", "nodeName"):
-            if change.type == "ADDED":
-                yield Place(change.key, uid_of(obj))
-        elif dig(obj, "status", "phase") == "Pending" and not dig(obj, "status", "startTime"):
-            yield Start(change.key, uid_of(obj))
+    if kind == "Pod" and change.type == "ADDED":
+        yield Place(change.key, uid_of(obj))
     if not world.endless and (kind == "Node" or (kind == "Pod" and gone)):
         for pod in world.store.all("Pod"):
             if not dig(pod, "spec", "nodeName") and not terminating(pod):
@@ -420,7 +413,7 @@ def _do_chore(world: World, task: Task) -> World:
             store = gc.after_deletion(store, gone, now_s)
         case Collect(key):
             store = gc.collect(store, key, now_s)
-        case Place() | Start() | Ready() | End():
+        case Place() | Ready() | End():
             pod = store.objects.get(task.key)
             if pod is not None and uid_of(pod) == task.uid:
                 return _do_with_pod(world, task, pod)
@@ -429,16 +422,12 @@ def _do_chore(world: World, task: Task) -> World:
     return settle_changes(evolve(world, store=store))
 
 
-def _do_with_pod(world: World, task: Place | Start | Ready | End, pod: Object) -> World:
+def _do_with_pod(world: World, task: Place | Ready | End, pod: Object) -> World:
     store, now_s = world.store, world.now_s
+    if isinstance(task, Place):
+        return _place(world, task, pod)
     reachable = scheduler.node_is_ready(store, str(dig(pod, "spec", "nodeName")))
     match task:
-        case Place() if not dig(pod, "spec", "nodeName"):
-            store = scheduler.schedule(store, pod, endless=world.endless, now_s=now_s)
-        case Start() if reachable and not terminating(pod):
-            world = settle_changes(evolve(world, store=kubelet.start(store, pod, now_s)))
-            wait_s = load_of_s(world, pod)
-            return world if wait_s is None else set_timer(world, now_s + wait_s, Ready(task.key, task.uid))
         case Ready() if reachable and not terminating(pod) and dig(pod, "status", "phase") == "Running":
             store = kubelet.set_ready(store, pod, True, now_s)
         case End() if reachable:
@@ -446,6 +435,18 @@ def _do_with_pod(world: World, task: Place | Start | Ready | End, pod: Object) -
         case _:
             return world
     return settle_changes(evolve(world, store=store))
+
+
+def _place(world: World, task: Place, pod: Object) -> World:
+    if dig(pod, "spec", "nodeName") or terminating(pod):
+        return world
+    now_s = world.now_s
+    store, node = scheduler.find_node(world.store, pod, endless=world.endless, now_s=now_s)
+    if not node:
+        return settle_changes(evolve(world, store=kubelet.leave_pending(store, pod)))
+    world = settle_changes(evolve(world, store=kubelet.start(store, pod, node, now_s)))
+    wait_s = load_of_s(world, pod)
+    return world if wait_s is None else set_timer(world, now_s + wait_s, Ready(task.key, task.uid))
 
 
 def load_of_s(world: World, pod: Object) -> float | None:
@@ -480,39 +481,28 @@ def _notify(world: World, change: Change) -> World:
     """Put a change into the watches of the controllers that it concerns."""
     obj = change.object
     if obj["kind"] == "Node":
-        return _notify_of_node(world, change)
-    name, namespace = _belongs_to(obj), namespace_of(obj)
-    if not name:
-        return world
-    owner = f"{namespace}/{name}"
-    known = world.controllers.get(owner)
-    if known is None:
-        if obj["kind"] != names.KIND:
-            return world
-        memory = controller.observe(controller.start(world.rules.options), Synced(), world.now_s)
-        known = Controller(memory)
-    sight = _sight(change, name, known)
-    if sight is None:
-        return world
-    known = evolve(known, inbox=(*known.inbox, sight))
-    return evolve(world, controllers=world.controllers.with_(owner, known))
+        concerned = [o for o, known in world.controllers.items() if name_of(obj) in known.memory.nodes]
+    else:
+        name = _belongs_to(obj)
+        concerned = [f"{namespace_of(obj)}/{name}"] if name else []
+    for owner in concerned:
+        known = world.controllers.get(owner)
+        if known is None:
+            if obj["kind"] != names.KIND:
+                continue
+            memory = controller.observe(controller.start(world.rules.options), Synced(), world.now_s)
+            known = Controller(memory)
+        known = evolve(known, inbox=(*known.inbox, change))
+        world = evolve(world, controllers=world.controllers.with_(owner, known))
+    return world
 
 
-def _notify_of_node(world: World, change: Change) -> World:
-    controllers = dict(world.controllers)
-    for owner, known in controllers.items():
-        if name_of(change.object) in known.memory.nodes:
-            sight = _sight(change, "", known)
-            controllers[owner] = evolve(known, inbox=(*known.inbox, sight)) if sight else known
-    return evolve(world, controllers=FrozenMap(controllers))
-
-
-def _sight(change: Change, name: str, known: Controller) -> Sight | None:
+def _sight(change: Change, name: str, memory: Memory) -> Sight | None:
     obj = change.object
     if change.type == "DELETED":
         version = str(meta(obj)["resourceVersion"])
         return Gone(obj["kind"], name_of(obj), uid_of(obj), version)  # type: ignore[arg-type]
-    seen = _thing(obj, name, known.memory.lws)
+    seen = _thing(obj, name, memory.lws)
     return None if seen is None else Seen(seen)
 
 
@@ -546,7 +536,7 @@ def _chore_key(task: Task) -> str:
             return f"Bereave/{uid_of(gone)}"
         case Collect(key):
             return f"Collect/{key}"
-        case Place() | Start() | Ready() | End():
+        case Place() | Ready() | End():
             return f"{type(task).__name__}/{task.key}/{task.uid}"
         case _:
             raise TypeError(f"{task!r} is no chore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lws_core.times import rfc3339
-from lws_core.values import FrozenMap, Json, as_list, as_map, freeze_map
+from lws_core.values import FrozenMap, Json, as_list, as_map, as_maps, freeze_map
 
 from . import api
 from .store import Object, Store, terminating, with_status
@@ -13,26 +13,28 @@ from .store import Object, Store, terminating, with_status
 READY: Final = "Ready"
 
 
-def bind(store: Store, pod: Object, node: str) -> Store:
-    """The scheduler's decision."""
-    after = pod.with_("spec", as_map(pod["spec"]).with_("nodeName", node))
-    return store.replace(pod, after)[0]
-
-
-def start(store: Store, pod: Object, now_s: float) -> Store:
-    """Its containers run; they are not ready yet."""
+def start(store: Store, pod: Object, node: str, now_s: float) -> Store:
+    """It was placed on a node and its containers run; they are not ready yet."""
     statuses = tuple(
         freeze_map({"name": str(as_map(c).get("name")), "restartCount": 0, "ready": False})
         for c in as_list(as_map(pod["spec"]).get("containers"))
     )
     after = with_status(
-        pod,
+        pod.with_("spec", as_map(pod["spec"]).with_("nodeName", node)),
         phase="Running",
         startTime=rfc3339(now_s),
         containerStatuses=statuses,
         conditions=_conditions(pod, False, now_s),
     )
     return store.replace(pod, after)[0]
+
+
+def leave_pending(store: Store, pod: Object) -> Store:
+    """There is no node for it."""
+    waiting = freeze_map({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"})
+    conditions = as_maps(as_map(pod.get("status")).get("conditions"))
+    others = tuple(c for c in conditions if c.get("type") != "PodScheduled")
+    return store.replace(pod, with_status(pod, conditions=(*others, waiting)))[0]
 
 
 def set_ready(store: Store, pod: Object, ready: bool, now_s: float) -> Store:
@@ -84,8 +86,8 @@ def _conditions(pod: Object, ready: bool, now_s: float) -> tuple[FrozenMap[Json]
     since = rfc3339(now_s)
     for condition in as_list(as_map(pod.get("status")).get("conditions")):
         known = as_map(condition)
-        if known.get("type") != READY:
+        if known.get("type") not in (READY, "PodScheduled"):
             others.append(known)
-        elif known.get("status") == status:
+        elif known.get("type") == READY and known.get("status") == status:
             since = str(known.get("lastTransitionTime"))
     return (*others, FrozenMap({"type": READY, "status": status, "lastTransitionTime": since}))

@@ -13,24 +13,18 @@ from typing import Final
 from lws_core.quantity import parse
 from lws_core.values import EMPTY, FrozenMap, Json, Labels, as_list, as_map, as_maps, dig, freeze_map, strings
 
-from . import kubelet
-from .store import Object, Store, meta, name_of, namespace_of, terminating, with_status
+from .store import Object, Store, meta, name_of, namespace_of, terminating, uid_of, with_status
 
 _POD_SLOTS: Final = "pods"
 
 
-def schedule(store: Store, pod: Object, *, endless: bool, now_s: float) -> Store:
-    """The store with the pod on a node, or marked as unschedulable."""
+def find_node(store: Store, pod: Object, *, endless: bool, now_s: float) -> tuple[Store, str]:
+    """A node for the pod, "" where there is none; the store with the node, if that is a fresh one."""
     if endless:
-        return _on_fresh_node(store, pod, now_s)
+        return _fresh_node(store, pod, now_s)
     running = [other for other in store.all("Pod") if dig(other, "spec", "nodeName")]
     nodes = {name_of(node): node for node in store.all("Node")}
-    for name, node in nodes.items():
-        if _fits(pod, node, nodes, running):
-            return kubelet.bind(store, pod, name)
-    waiting = freeze_map({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"})
-    others = tuple(c for c in as_maps(dig(pod, "status", "conditions")) if c.get("type") != "PodScheduled")
-    return store.replace(pod, with_status(pod, conditions=(*others, waiting)))[0]
+    return store, next((name for name, node in nodes.items() if _fits(pod, node, nodes, running)), "")
 
 
 def make_node(name: str, labels: Labels = EMPTY, allocatable: FrozenMap[Json] = EMPTY) -> Object:
@@ -48,19 +42,19 @@ def make_node(name: str, labels: Labels = EMPTY, allocatable: FrozenMap[Json] = 
     )
 
 
-def lose_node(store: Store, name: str) -> Store:
+def lose_node(store: Store, name: str, now_s: float) -> Store:
     """The store after a node's kubelet went silent."""
     node = store.get("Node", "", name)
     if node is None:
-        return store
+        store, node = store.insert(make_node(name), now_s)
     unknown = (freeze_map({"type": "Ready", "status": "Unknown"}),)
     return store.replace(node, with_status(node, conditions=unknown))[0]
 
 
 def node_is_ready(store: Store, name: str) -> bool:
-    """Whether a node is there and its kubelet answers."""
+    """Whether a node's kubelet answers; one that nobody ever asked about has no object, and does."""
     node = store.get("Node", "", name)
-    return node is not None and any(
+    return node is None or any(
         c.get("type") == "Ready" and c.get("status") == "True"
         for c in as_maps(dig(node, "status", "conditions"))
     )
@@ -79,16 +73,16 @@ def requests_of(pod: Object) -> dict[str, Fraction]:
     return total
 
 
-def _on_fresh_node(store: Store, pod: Object, now_s: float) -> Store:
-    name = f"node-{store.uids + 1}"
+def _fresh_node(store: Store, pod: Object, now_s: float) -> tuple[Store, str]:
+    """A node as the pod asks for it. It gets an object only if it has labels that others may look at."""
+    name = f"node-{uid_of(pod)[:8].lstrip('0')}"
     labels = dict(strings(dig(pod, "spec", "nodeSelector")))
-    for term in as_maps(
-        dig(pod, "spec", "affinity", "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    ):
+    for term in _terms(pod, "podAffinity"):
         key, values = str(term.get("topologyKey")), _wanted_values(term)
         labels.setdefault(key, values[0] if values else name)
-    store, _ = store.insert(make_node(name, FrozenMap(labels)), now_s)
-    return kubelet.bind(store, pod, name)
+    if labels:
+        store, _ = store.insert(make_node(name, FrozenMap(labels)), now_s)
+    return store, name
 
 
 def _wanted_values(term: FrozenMap[Json]) -> list[str]:

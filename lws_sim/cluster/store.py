@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from lws_core.times import rfc3339
-from lws_core.values import EMPTY, FrozenMap, Json, as_list, as_map, dig, evolve
+from lws_core.values import EMPTY, FrozenMap, Json, as_map, dig, evolve
 from lws_sim.persistent import PersistentMap
 
 Object = FrozenMap[Json]
@@ -68,7 +68,7 @@ class Store:
         store = evolve(
             self,
             objects=self.objects.put(key, stamped),
-            dependents=_linked(self.dependents, key, EMPTY, stamped),
+            dependents=_linked(self.dependents, key, None, stamped),
             version=self.version + 1,
             uids=self.uids + 1,
             changes=(*self.changes, Change("ADDED", key, stamped)),
@@ -97,7 +97,7 @@ class Store:
         return evolve(
             self,
             objects=self.objects.drop(key),
-            dependents=_linked(self.dependents, key, obj, EMPTY),
+            dependents=_linked(self.dependents, key, obj, None),
             version=self.version + 1,
             changes=(*self.changes, Change("DELETED", key, last, obj)),
         )
@@ -114,7 +114,7 @@ def key_of(obj: Object) -> str:
 
 def meta(obj: Object) -> FrozenMap[Json]:
     """metadata"""
-    return as_map(obj.get("metadata"))
+    return obj["metadata"]  # type: ignore[return-value]  # every object has it, as the API server sees to
 
 
 def name_of(obj: Object) -> str:
@@ -140,7 +140,7 @@ def label(obj: Object, key: str) -> str:
 
 def owners(obj: Object) -> tuple[FrozenMap[Json], ...]:
     """The owner references."""
-    return tuple(as_map(reference) for reference in as_list(meta(obj).get("ownerReferences")))
+    return meta(obj).get("ownerReferences", ())  # type: ignore[return-value]
 
 
 def controller_uid(obj: Object) -> str:
@@ -165,16 +165,17 @@ def with_status(obj: Object, **fields: Json) -> Object:
 
 
 def _linked(
-    dependents: PersistentMap[FrozenMap[Object]], key: str, before: Object, after: Object
+    dependents: PersistentMap[FrozenMap[Object]], key: str, before: Object | None, after: Object | None
 ) -> PersistentMap[FrozenMap[Object]]:
-    """The dependents after an object, empty for none, has become another."""
-    kept = {str(reference["uid"]) for reference in owners(after)}
-    for reference in owners(before):
+    """The dependents after an object has become another, or come, or gone (None)."""
+    new = () if after is None else owners(after)
+    kept = {str(reference["uid"]) for reference in new}
+    for reference in () if before is None else owners(before):
         uid = str(reference["uid"])
         if uid not in kept:
             rest = (dependents.get(uid) or EMPTY).without(key)
             dependents = dependents.put(uid, rest) if rest else dependents.drop(uid)
-    for reference in owners(after):
-        uid = str(reference["uid"])
+    for uid in sorted(kept):
+        assert after is not None
         dependents = dependents.put(uid, (dependents.get(uid) or EMPTY).with_(key, after))
     return dependents
