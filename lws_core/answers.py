@@ -55,7 +55,7 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
     if thing is None:
         return memory
     memory = see(memory, thing, answer=True)
-    if isinstance(thing, LeaderStatefulSet) and memory.statefulset is thing:
+    if isinstance(thing, LeaderStatefulSet) and thing == memory.statefulset:
         memory = evolve(
             memory,
             written=(thing.replicas, thing.partition),

@@ -21,7 +21,7 @@ import attrs
 from . import view
 from .actions import Action, Delete, Emit, Read, Ref, Request
 from .answers import action_key, hear
-from .bits import with_bit
+from .bits import GroupSet, members, with_bit
 from .leading import lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
@@ -31,7 +31,7 @@ from .reporting import next_report_s, report, report_unreadable, tell_of_workers
 from .sights import Answered, Gone, Seen, Sight, Synced
 from .spec import LeaderWorkerSet
 from .tending import tend
-from .values import evolve
+from .values import FrozenMap, evolve
 
 
 @attrs.frozen
@@ -72,15 +72,18 @@ def look(memory: Memory, now_s: float) -> Look:
     if not memory.synced:
         return Look(memory)
     if memory.unreadable is not None:
-        return _send(memory, report_unreadable(memory, now_s), now_s)
+        wanted = (*_reads(memory, memory.unreadable.last), *report_unreadable(memory, now_s))
+        return _send(_forget(memory, wanted, 0), wanted, now_s)
     lws = memory.lws
     if lws is None or lws.metadata.terminating:
         return Look(memory)
     memory = _wake(_trace(memory, lws), now_s)
+    looked_at = memory.dirty
     memory, of_groups = tend(memory, lws, now_s)
     memory, of_set = lead(memory, lws, now_s)
-    memory = tell_of_workers(memory, now_s)
-    return _send(memory, (*of_set, *of_groups, *report(memory, lws, now_s)), now_s)
+    wanted = (*_reads(memory, lws), *of_set, *of_groups, *report(memory, lws, now_s))
+    memory = _forget(tell_of_workers(memory, now_s), wanted, looked_at)
+    return _send(memory, wanted, now_s)
 
 
 def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
@@ -99,21 +102,40 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
 
 
 def _wake(memory: Memory, now_s: float) -> Memory:
-    """The groups whose time has come are looked at."""
+    """The groups whose time has come are looked at, and those with a failed request that is due again."""
     due = [index for index, at_s in memory.wakes.items() if at_s <= now_s]
-    dirty = memory.dirty
-    for index in due:
-        dirty = with_bit(dirty, int(index), True)
-    return evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty) if due else memory
+    again = [
+        view.group_of(memory, retry.action.ref)
+        for retry in memory.retries.values()
+        if not retry.read and retry.not_before_s <= now_s
+    ]
+    dirty = memory.dirty | members(*map(int, due), *(index for index in again if index >= 0))
+    return evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty)
+
+
+def _forget(memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet) -> Memory:
+    """Failures of requests that are wanted no more, as far as was looked at, are no trouble any more."""
+    keys = {action_key(action) for action in wanted}
+    kept = {
+        key: retry
+        for key, retry in memory.retries.items()
+        if key in keys or retry.read or _is_out_of_sight(memory, retry.action.ref, looked_at)
+    }
+    return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))
+
+
+def _is_out_of_sight(memory: Memory, ref: Ref, looked_at: GroupSet) -> bool:
+    index = view.group_of(memory, ref)
+    return index >= 0 and not looked_at >> index & 1
 
 
 def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
-    """Of the actions wanted, those that may go now, with the reads that others wait for and the events."""
+    """Of the requests wanted, those that may go now, and the events."""
     lws = memory.lws or (memory.unreadable.last if memory.unreadable is not None else None)
     assert lws is not None
     sent: list[Request] = []
     pending = dict(memory.pending)
-    for action in (*_reads(memory, lws), *wanted):
+    for action in wanted:
         key = action_key(action)
         if key in pending or not _is_due(memory, key, now_s):
             continue
@@ -123,7 +145,7 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
             memory = _expect(memory, lws, action)
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
-    memory = evolve(memory, pending=type(memory.pending)(pending), notices=())
+    memory = evolve(memory, pending=FrozenMap(pending), notices=())
     return Look(memory, (*sent, *events), _next_wake_s(memory, lws, now_s))
 
 

@@ -15,7 +15,6 @@ from .plan import ABSENT_LEADER_S, SetPlan, SetView, outdated, plan_set
 from .restart import encode_recreations
 from .spec import LeaderWorkerSet
 from .values import FrozenMap, evolve
-from .view import group_of
 
 
 def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
@@ -45,9 +44,8 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
         patience_s=min(waiting, default=None),
     )
     memory = _note_progress(memory, view, now_s)
-    memory = _forget_retries(memory, lws, change.actions)
-    if _is_under_way(memory, lws, now_s):
-        return memory, tuple(action for action in change.actions if isinstance(action, Create))
+    if _is_under_way(memory, lws):
+        return memory, tuple(action for action in change.actions if _may_go_along(memory, lws, action))
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in change.actions):
         memory = _tell_of_drift(memory, lws, plan)
     return memory, change.actions
@@ -135,27 +133,22 @@ def _write_keys(lws: LeaderWorkerSet) -> tuple[str, ...]:
     return tuple(f"{verb.__name__} StatefulSet {lws.name}" for verb in (Create, TakeFields, Apply))
 
 
-def _is_under_way(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> bool:
-    """Whether a write to the leader StatefulSet is not answered, failed with an unknown outcome, or waits."""
+def _is_under_way(memory: Memory, lws: LeaderWorkerSet) -> bool:
+    """Whether a write to the leader StatefulSet is not answered, or its outcome not known."""
     for key in _write_keys(lws):
         retry = memory.retries.get(key)
-        if key in memory.pending or (retry is not None and (retry.read or now_s < retry.not_before_s)):
+        if key in memory.pending or (retry is not None and retry.read):
             return True
     return False
 
 
-def _forget_retries(memory: Memory, lws: LeaderWorkerSet, wanted: tuple[Request, ...]) -> Memory:
-    """Failures of actions on the set itself that are wanted no more are no trouble any more."""
-    keys = {action_key(action) for action in wanted}
-    kept = {
-        key: retry
-        for key, retry in memory.retries.items()
-        if key in keys
-        or retry.read
-        or retry.action.ref.kind in ("LeaderWorkerSet", "Node")
-        or group_of(memory, retry.action.ref) >= 0
-    }
-    return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))
+def _may_go_along(memory: Memory, lws: LeaderWorkerSet, action: Request) -> bool:
+    """Whether an action may stand beside a write to the leader StatefulSet that is under way: the very write
+    that waits, and objects that have nothing to do with it."""
+    key = action_key(action)
+    if key in _write_keys(lws):
+        return key in memory.pending or key in memory.retries
+    return isinstance(action, Create)
 
 
 def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:

@@ -197,6 +197,8 @@ def plan_group(
     leader = group.leader
     if leader is None or statefulset is None or lws.metadata.terminating:
         return GroupPlan(group.index)
+    if group.index >= statefulset.replicas:
+        return GroupPlan(group.index)  # scaled away, and about to go
     if leader.owner is None or leader.owner.uid != statefulset.uid:
         return GroupPlan(
             group.index,

@@ -6,6 +6,7 @@ from typing import Final
 
 from . import names
 from .actions import Event, PatchStatus, Ref, Request
+from .answers import action_key
 from .bits import indexes
 from .codec import encode_status
 from .explain import explain, stall_of
@@ -61,8 +62,11 @@ def tell_of_workers(memory: Memory, now_s: float) -> Memory:
 def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[float, ...]:
     """When something will be due without anything happening (epoch seconds)."""
     times = []
-    if memory.unreadable is None and memory.lineage is not None and _status(memory, lws, now_s) != lws.status:
-        times.append(_waits_s(memory))
+    if memory.unreadable is None and memory.lineage is not None:
+        status = _status(memory, lws, now_s)
+        key = action_key(_patch(lws, status, ""))
+        if status != lws.status and key not in memory.pending and key not in memory.retries:
+            times.append(_waits_s(memory))
     if memory.begun:
         times.append(_told_next_s(memory))
     if memory.patience_s is not None:

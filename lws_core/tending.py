@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from .actions import Delete, Read, Ref, Request
-from .answers import action_key
 from .bits import indexes
 from .diff import delete_leader, diff_group
 from .history import remember
@@ -16,8 +15,7 @@ from .plan import GroupPlan, Trouble, plan_group
 from .restart import Hold, Recreate
 from .spec import LeaderWorkerSet
 from .summary import group_state
-from .values import EMPTY, FrozenMap, evolve
-from .view import group_of
+from .values import EMPTY, evolve
 
 STUCK_S: Final = 30.0  # how long past its grace period a leader may be terminating before it counts as stuck
 
@@ -61,7 +59,7 @@ def _tend_group(
         actions.append(Read(Ref("Node", "", trouble.node), trouble.message))
     hold = plan.restart if isinstance(plan.restart, Hold) else None
     memory = _note(memory, index, plan, trouble or hold, stuck_at_s if hold is None else hold.until_s)
-    return _forget_retries(memory, index, actions), tuple(actions)
+    return memory, tuple(actions)
 
 
 def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tuple[Memory, Record]:
@@ -125,16 +123,3 @@ def _note(
     if isinstance(plan.restart, Recreate) and not plan.restart.recorded:
         recreating = memory.recreating.with_(key, plan.restart.record)
     return evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating)
-
-
-def _forget_retries(memory: Memory, index: int, wanted: list[Request]) -> Memory:
-    """Failures of actions on this group that are wanted no more are no trouble any more."""
-    if not memory.retries:
-        return memory
-    keys = {action_key(action) for action in wanted}
-    kept = {
-        key: retry
-        for key, retry in memory.retries.items()
-        if key in keys or retry.read or group_of(memory, retry.action.ref) != index
-    }
-    return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))

@@ -11,7 +11,7 @@ import attrs
 
 from . import names
 from .actions import Kind, Ref
-from .bits import with_bit
+from .bits import span, with_bit
 from .memory import Memory, Record, Unreadable
 from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
 from .restart import decode_recreations
@@ -87,8 +87,11 @@ def _see_statefulset(memory: Memory, statefulset: LeaderStatefulSet) -> Memory:
         memory = _see_recreations(memory, statefulset.annotations.get(names.RECREATIONS, ""))
     if before is None or (before.uid, before.owner) != (statefulset.uid, statefulset.owner):
         return evolve(memory, lineage=None, dirty=memory.known, digest="", written=None)
+    if before.replicas != statefulset.replicas:
+        moved = span(*sorted((before.replicas, statefulset.replicas)))
+        memory = evolve(memory, dirty=memory.dirty | (moved & memory.known))
     if before.labels.get(names.REVISION_KEY) != statefulset.labels.get(names.REVISION_KEY):
-        memory = evolve(memory, lineage=None)
+        memory = evolve(memory, lineage=None, digest="")
     return memory
 
 

@@ -16,20 +16,29 @@ from .store import Object, Store, key_of, meta, namespace_of, owners, terminatin
 def after_deletion(store: Store, gone: Object, now_s: float) -> Store:
     """The store after the dependents of an object that is gone were looked at."""
     for dependent in store.owned_by(uid_of(gone)):
-        namespace = namespace_of(dependent)
-        present = tuple(ref for ref in owners(dependent) if store.exists(ref, namespace))
-        if present:
-            store, _ = store.replace(dependent, with_meta(dependent, ownerReferences=present))
-        elif not terminating(dependent):
-            store, _ = api.delete(store, key_of(dependent), now_s)
+        store = _without_owners_gone(store, dependent, now_s)
     return store
 
 
+def lacks_an_owner(store: Store, obj: Object) -> bool:
+    """Whether an object names an owner that is not there (any more)."""
+    return any(not store.exists(reference, namespace_of(obj)) for reference in owners(obj))
+
+
+def _without_owners_gone(store: Store, obj: Object, now_s: float) -> Store:
+    present = tuple(ref for ref in owners(obj) if store.exists(ref, namespace_of(obj)))
+    if present:
+        return store.replace(obj, with_meta(obj, ownerReferences=present))[0]
+    return store if terminating(obj) else api.delete(store, key_of(obj), now_s)[0]
+
+
 def collect(store: Store, key: str, now_s: float) -> Store:
-    """The store after one look at an object that a finalizer of the collector keeps."""
+    """The store after one look at an object: one that lacks an owner, or that a finalizer keeps."""
     obj = store.objects.get(key)
-    if obj is None or not terminating(obj):
+    if obj is None:
         return store
+    if not terminating(obj):
+        return _without_owners_gone(store, obj, now_s) if lacks_an_owner(store, obj) else store
     finalizers = as_list(meta(obj).get("finalizers"))
     if api.ORPHAN in finalizers:
         for dependent in store.owned_by(uid_of(obj)):

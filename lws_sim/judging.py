@@ -1,0 +1,202 @@
+"""Judges a controller's writes by the budget, from the view that each was made on.
+
+An oracle of its own: it reads the objects that the controller had seen, not what the controller made of them,
+and shares no code with lws_core's decisions. It takes every write for the worst that it allows: leaders that
+the partition exposes and that are outdated are all replaced at once, surge that is taken back is gone.
+
+Rules (docs/rollout.md, "What is kept"):
+- budget: a write that ends ready groups, or allows the StatefulSet controller to, leaves at least R - U.
+  Excepted are scaling down (of the surge too, when the user lowers it), a restart of the group itself, and
+  one ready group when broken outdated groups alone have spent the budget.
+- ceiling: no write sets more than R + S leaders.
+- canary: no write lowers the partition below the user's, and no leader below it is deleted for a rollout.
+- template: the leader template is written only with a new revision key or to restore the one of the key.
+- ownership: nothing is written to an object that the view has terminating, or not owned by the set.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from lws_core import names
+from lws_core.actions import Action, Apply, Delete
+from lws_core.memory import Memory
+from lws_core.observed import Group, LeaderStatefulSet, Pod
+from lws_core.plan import budget_of
+from lws_core.rollout import Budget
+from lws_core.spec import LeaderWorkerSet
+from lws_core.values import as_map, dig
+
+
+@attrs.frozen
+class Violation:
+    """A write that breaks a rule, in words."""
+
+    rule: str
+    text: str
+
+
+def judge(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
+    """What is wrong with the actions of one look, which was made on this memory. Cost: all groups."""
+    lws, statefulset = memory.lws, memory.statefulset
+    if lws is None:
+        return ()
+    found: list[Violation] = []
+    case = None if statefulset is None else _Case(lws, statefulset, memory)
+    for action in actions:
+        if isinstance(action, Apply) and action.ref.kind == "StatefulSet" and action.ref.name == lws.name:
+            found += _judge_apply(case, action)
+        if isinstance(action, Apply | Delete):
+            found += _judge_ownership(memory, lws, action)
+    if case is not None:
+        found += _judge_deletes(case, actions)
+    return tuple(found)
+
+
+class _Case:
+    """The view of a set, as plainly as possible: one row for each group below the leader count."""
+
+    def __init__(self, lws: LeaderWorkerSet, statefulset: LeaderStatefulSet, memory: Memory) -> None:
+        self.lws, self.statefulset = lws, statefulset
+        self.budget: Budget = budget_of(lws)
+        self.key = statefulset.labels.get(names.REVISION_KEY, "")
+        self.groups = [memory.groups.get(index).group for index in range(statefulset.replicas)]
+        self.deleting = {index for index in range(statefulset.replicas) if memory.deleting >> index & 1}
+        sizes = {
+            revision.key: _int(revision.data, "spec", "leaderWorkerTemplate", "size")
+            for revision in memory.revisions.values()
+        }
+        self.ready = {
+            group.index
+            for group in self.groups
+            if is_ready(group, statefulset.uid, sizes) and group.index not in self.deleting
+        }
+        applied = statefulset.annotations.get(names.REPLICAS, "")
+        self.scaling_down = applied.isdecimal() and int(applied) > lws.spec.replicas
+
+    def outdated(self, key: str) -> set[int]:
+        """The leaders that the StatefulSet controller would replace, with the template of that key."""
+        update = self.statefulset.update_revision
+        current = key == self.key and self.statefulset.observed_generation == self.statefulset.generation
+        return {
+            group.index
+            for group in self.groups
+            if group.leader is not None
+            and (group.leader.revision_key != key or (current and group.leader.native_revision != update))
+        }
+
+    def exposed(self, key: str, partition: int, replicas: int) -> set[int]:
+        """The ready groups that may be replaced under these numbers."""
+        return {i for i in self.ready & self.outdated(key) if partition <= i < replicas}
+
+    def only_broken_are_unready(self, key: str) -> bool:
+        """Whether no group of the newest revision is on its way: what is unready is outdated or absent."""
+        return all(
+            index in self.ready or self.groups[index].leader is None or index in self.outdated(key)
+            for index in range(self.statefulset.replicas)
+        )
+
+
+def is_ready(group: Group, statefulset_uid: str, sizes: dict[str, int]) -> bool:
+    """Whether a whole group serves: leader and workers Ready, none terminating, of one revision, and each
+    the other's by UID. `sizes`: pods in a group, by revision key."""
+    leader, workers = group.leader, group.statefulset
+    if leader is None or not _is_up(leader, statefulset_uid) or leader.revision_key not in sizes:
+        return False
+    if sizes[leader.revision_key] == 1:
+        return True
+    if workers is None or workers.terminating or workers.owner is None or workers.owner.uid != leader.uid:
+        return False
+    if workers.observed_generation < workers.generation:
+        return False
+    up = {
+        pod.worker_index
+        for pod in group.workers
+        if _is_up(pod, workers.uid) and pod.revision_key == leader.revision_key
+    }
+    return up >= set(range(1, sizes[leader.revision_key]))
+
+
+def _is_up(pod: Pod, owner_uid: str) -> bool:
+    return pod.ready and not pod.terminating and pod.owner is not None and pod.owner.uid == owner_uid
+
+
+def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
+    if case is None:
+        return [Violation("ownership", "an apply to a StatefulSet that the view does not have")]
+    spec = as_map(action.manifest["spec"])
+    replicas, partition = _int(spec, "replicas"), _int(spec, "updateStrategy", "rollingUpdate", "partition")
+    key = str(dig(action.manifest, "metadata", "labels", names.REVISION_KEY))
+    found = []
+    if replicas > case.budget.ceiling:
+        found.append(Violation("ceiling", f"{replicas} leaders are more than {case.budget.ceiling}"))
+    if partition < case.budget.partition:
+        found.append(Violation("canary", f"partition {partition} is below {case.budget.partition}"))
+    taken = {index for index in case.ready if replicas <= index < case.budget.ceiling}
+    exposed = case.exposed(key, partition, replicas)
+    already = case.exposed(case.key, case.statefulset.partition, case.statefulset.replicas)
+    ended = (exposed - already) | (set() if case.scaling_down else taken)
+    left = len({i for i in case.ready if i < replicas} - exposed)
+    if ended and left < case.budget.floor and not _is_excepted(case, ended, key):
+        found.append(
+            Violation(
+                "budget",
+                f"replicas {case.statefulset.replicas} to {replicas}, partition "
+                f"{case.statefulset.partition} to {partition}: groups {sorted(ended)} may end, {left} ready "
+                f"groups stay of {case.budget.floor} needed",
+            )
+        )
+    if key == case.key and dig(spec, "template") != case.statefulset.template and ended:
+        found.append(Violation("template", f"groups {sorted(ended)} may end by a template that is restored"))
+    return found
+
+
+def _judge_deletes(case: _Case, actions: tuple[Action, ...]) -> list[Violation]:
+    """The leaders deleted for a rollout, taken together; a recreation deletes in the foreground."""
+    found = []
+    ended: set[int] = set()
+    for action in actions:
+        if not isinstance(action, Delete) or action.ref.kind != "Pod":
+            continue
+        index = names.parent_and_ordinal(action.ref.name)[1]
+        group = case.groups[index] if index is not None and index < len(case.groups) else None
+        if group is None or group.leader is None or group.leader.uid != action.uid:
+            found.append(Violation("ownership", f"pod {action.ref.name} is not as it was seen"))
+        elif action.propagation == "Background":
+            if group.index < max(case.budget.partition, case.statefulset.partition):
+                found.append(Violation("canary", f"leader {group.index} is below the partition"))
+            if group.leader.terminating:
+                found.append(Violation("ownership", f"leader {group.index} is terminating already"))
+            if group.index in case.ready:
+                ended.add(group.index)
+    left = len(case.ready) - len(ended)
+    if ended and left < case.budget.floor and not _is_excepted(case, ended, case.key):
+        text = f"leaders {sorted(ended)} are deleted, {left} ready groups stay of {case.budget.floor} needed"
+        found.append(Violation("budget", text))
+    return found
+
+
+def _is_excepted(case: _Case, ended: set[int], key: str) -> bool:
+    return len(ended) == 1 and case.only_broken_are_unready(key)
+
+
+def _judge_ownership(memory: Memory, lws: LeaderWorkerSet, action: Apply | Delete) -> list[Violation]:
+    """Writes to objects of groups and of the set: theirs, alive, and as they were seen."""
+    if action.ref.kind == "StatefulSet" and action.ref.name == lws.name:
+        thing = memory.statefulset
+        owner_uid = lws.metadata.uid
+    elif action.ref.kind == "StatefulSet":
+        index = names.parent_and_ordinal(action.ref.name)[1] or 0
+        group = memory.groups.get(index).group
+        thing = group.statefulset  # type: ignore[assignment]
+        owner_uid = "" if group.leader is None else group.leader.uid
+    else:
+        return []
+    if thing is None or thing.terminating or thing.owner is None or thing.owner.uid != owner_uid:
+        return [Violation("ownership", f"a write to {action.ref.kind} {action.ref.name}, which is not ours")]
+    return []
+
+
+def _int(value: object, *path: str) -> int:
+    found = dig(value, *path)  # type: ignore[arg-type]
+    return found if isinstance(found, int) else 0
