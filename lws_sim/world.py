@@ -11,7 +11,9 @@ when the driver pleases, and their own requests through the API server's answers
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Final, TypeAlias
 
 import attrs
@@ -124,11 +126,21 @@ Task: TypeAlias = Send | Deliver | Look | Sync | Bereave | Collect | Place | Rea
 
 @attrs.frozen
 class Timing:
-    """How long things take, in seconds. `manual`: pods load only when something else says so."""
+    """How long things take, in seconds. `load_s` None: pods become ready only when something else says so;
+    `loads` says otherwise for groups, by "namespace/set/group", infinite for never."""
 
-    load_s: float = 60.0
+    load_s: float | None = 60.0
     stop_s: float = 5.0
-    manual: bool = False
+    loads: FrozenMap[float] = EMPTY
+
+
+@attrs.frozen
+class Tally:
+    """Counts of pods: that exist, that were ever created, and what they take of extended resources."""
+
+    pods: int = 0
+    created: int = 0
+    resources: FrozenMap[Fraction] = EMPTY
 
 
 @attrs.frozen(slots=False)
@@ -157,6 +169,7 @@ class World:
     timers: tuple[tuple[float, str, Task], ...] = ()
     back_offs: FrozenMap[int] = EMPTY
     events: tuple[Emit, ...] = ()
+    tally: Tally = Tally()
 
     def set_of(self, owner: str) -> LeaderWorkerSet | None:
         """The set that a controller knows."""
@@ -377,7 +390,7 @@ def settle_changes(world: World) -> World:
                     syncs[_chore_key(task)] = task
                 else:
                     chores[_chore_key(task)] = task
-            world = _time(_notify(world, change), change)
+            world = _count(_time(_notify(world, change), change), change)
         world = evolve(world, chores=world.chores | chores, syncs=world.syncs | syncs)
     return world
 
@@ -451,10 +464,16 @@ def _place(world: World, task: Place, pod: Object) -> World:
 
 def load_of_s(world: World, pod: Object) -> float | None:
     """How long a pod takes to become ready once it has started, in seconds; None for never by itself."""
+    own = f"{namespace_of(pod)}/{label(pod, names.SET_NAME)}/{label(pod, names.GROUP_INDEX)}"
     asked = dig(pod, "metadata", "annotations", LOAD)
-    if asked == "never" or world.timing.manual:
-        return None
-    return float(asked) if isinstance(asked, str) else world.timing.load_s
+    wait_s: float | None = world.timing.load_s
+    if own in world.timing.loads:
+        wait_s = world.timing.loads[own]
+    elif asked == "never":
+        wait_s = None
+    elif isinstance(asked, str):
+        wait_s = float(asked)
+    return None if wait_s is None or math.isinf(wait_s) else wait_s
 
 
 def set_timer(world: World, at_s: float, task: Task) -> World:
@@ -526,6 +545,18 @@ def _time(world: World, change: Change) -> World:
     ):
         return world
     return set_timer(world, min(ends_s, world.now_s + world.timing.stop_s), End(change.key, uid_of(obj)))
+
+
+def _count(world: World, change: Change) -> World:
+    if change.object["kind"] != "Pod" or change.type == "MODIFIED":
+        return world
+    tally, sign = world.tally, 1 if change.type == "ADDED" else -1
+    resources = dict(tally.resources)
+    for name, amount in scheduler.requests_of(change.object["spec"]).items():
+        if "/" in name:
+            resources[name] = resources.get(name, Fraction(0)) + sign * amount
+    counted = Tally(tally.pods + sign, tally.created + max(sign, 0), FrozenMap(resources))
+    return evolve(world, tally=counted)
 
 
 def _chore_key(task: Task) -> str:

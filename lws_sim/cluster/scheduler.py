@@ -7,6 +7,7 @@ without nodes of its own is one that always has another: each pod gets a fresh n
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from typing import Final
 
@@ -60,17 +61,18 @@ def node_is_ready(store: Store, name: str) -> bool:
     )
 
 
-def requests_of(pod: Object) -> dict[str, Fraction]:
-    """What a pod takes from a node: its containers' requests, or limits where there are none."""
+@functools.lru_cache(maxsize=10_000)
+def requests_of(spec: Json) -> FrozenMap[Fraction]:
+    """What a pod of this spec takes from a node: its containers' requests, or limits where there are none."""
     total: dict[str, Fraction] = {_POD_SLOTS: Fraction(1)}
-    for container in as_maps(dig(pod, "spec", "containers")):
+    for container in as_maps(dig(spec, "containers")):
         resources = as_map(container.get("resources"))
         for name, amount in (as_map(resources.get("limits")) | as_map(resources.get("requests"))).items():
             try:
                 total[name] = total.get(name, Fraction(0)) + parse(amount)
             except ValueError:
                 continue
-    return total
+    return FrozenMap(total)
 
 
 def _fresh_node(store: Store, pod: Object, now_s: float) -> tuple[Store, str]:
@@ -106,13 +108,13 @@ def _has_room(pod: Object, node: Object, running: list[Object]) -> bool:
     taken: dict[str, Fraction] = {}
     for other in running:
         if dig(other, "spec", "nodeName") == name_of(node):
-            for name, amount in requests_of(other).items():
+            for name, amount in requests_of(other["spec"]).items():
                 taken[name] = taken.get(name, Fraction(0)) + amount
     return all(
         taken.get(name, Fraction(0)) + amount <= parse(allocatable[name])
-        for name, amount in requests_of(pod).items()
+        for name, amount in requests_of(pod["spec"]).items()
         if name in allocatable
-    ) and all(name in allocatable for name in requests_of(pod) if "/" in name)
+    ) and all(name in allocatable for name in requests_of(pod["spec"]) if "/" in name)
 
 
 def _may_share(pod: Object, labels: Labels, nodes: dict[str, Object], running: list[Object]) -> bool:

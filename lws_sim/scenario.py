@@ -1,0 +1,394 @@
+"""A script of what happens to a set: read from a document, with every fault and its path at once.
+
+    apiVersion: simulation.lws.x-k8s.io/v1
+    kind: Scenario
+    cluster: {load: 2m}
+    steps:
+    - template: {}            # the template changes
+    - after: 90s
+      crash: [3]              # a container of group 3 restarts
+
+docs/simulation.md describes every field. Steps are taken one after another, each once the cluster has come to
+rest, or when `at`, `after` or `when` says. All that one step names happens at the same moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Final, TypeAlias
+
+import attrs
+
+from lws_core.errors import FieldError, InvalidManifest
+from lws_core.values import EMPTY, FrozenMap, Json, Labels, as_map
+
+API_VERSION: Final = "simulation.lws.x-k8s.io/v1"
+KIND: Final = "Scenario"
+NEVER: Final = float("inf")
+_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_MOST_NODES: Final = 10_000
+
+
+@attrs.frozen
+class Nodes:
+    """Some nodes alike. "{i}" in a label's value becomes the node's number among them, from 0."""
+
+    count: int
+    labels: Labels = EMPTY
+    allocatable: FrozenMap[Json] = EMPTY
+
+
+@attrs.frozen
+class Cluster:
+    """The cluster that a scenario runs in.
+
+    gate: the feature gate MaxUnavailableStatefulSet. load_s: how long a pod takes to become ready; None: only
+    when a step says so. stop_s: how long a pod takes to end, at most its grace period. Without nodes there is
+    always another that suits a pod.
+    """
+
+    gate: bool = False
+    load_s: float | None = 60.0
+    stop_s: float = 5.0
+    nodes: tuple[Nodes, ...] = ()
+
+
+@attrs.frozen
+class Place:
+    """A pod by group and worker index; worker 0 is the leader."""
+
+    group: int
+    worker: int = 0
+
+
+@attrs.frozen
+class SetField:
+    """A field of the set gets a value; `path` is dotted, from the top: spec.replicas."""
+
+    path: str
+    value: Json
+
+
+@attrs.frozen
+class ChangeTemplate:
+    """Both pod templates change. `load_s`: how long the new pods take, NEVER for those that never are ready,
+    None as the others; `image` replaces that of the first containers."""
+
+    load_s: float | None = None
+    image: str = ""
+
+
+@attrs.frozen
+class Revert:
+    """The leaderWorkerTemplate goes back to what it was before the last change of it."""
+
+
+@attrs.frozen
+class Scale:
+    """The scale subresource is written, as an autoscaler does."""
+
+    replicas: int
+
+
+@attrs.frozen
+class TurnReady:
+    """All pods of some groups become ready, or the leaders of some fall unready."""
+
+    groups: tuple[int, ...]
+    ready: bool
+
+
+@attrs.frozen
+class Crash:
+    """A container of each pod restarts; it is ready again after its load time."""
+
+    pods: tuple[Place, ...]
+
+
+@attrs.frozen
+class Evict:
+    """Each pod fails for good, evicted by its node."""
+
+    pods: tuple[Place, ...]
+
+
+@attrs.frozen
+class DeletePods:
+    """Somebody deletes each pod."""
+
+    pods: tuple[Place, ...]
+
+
+@attrs.frozen
+class LoseNode:
+    """The node of each pod is lost, or comes back."""
+
+    pods: tuple[Place, ...]
+    back: bool = False
+
+
+@attrs.frozen
+class SlowLoad:
+    """Pods of a group that start from now on take that long, or NEVER become ready."""
+
+    group: int
+    load_s: float
+
+
+@attrs.frozen
+class AddNodes:
+    """More nodes join."""
+
+    nodes: Nodes
+
+
+@attrs.frozen
+class RestartOperator:
+    """The operator loses its memory and lists everything again."""
+
+
+Deed: TypeAlias = (
+    SetField
+    | ChangeTemplate
+    | Revert
+    | Scale
+    | TurnReady
+    | Crash
+    | Evict
+    | DeletePods
+    | LoseNode
+    | SlowLoad
+    | AddNodes
+    | RestartOperator
+)
+
+
+@attrs.frozen
+class Condition:
+    """What a step waits for; None is not asked for."""
+
+    ready: int | None = None
+    updated: int | None = None
+    partition: int | None = None
+    replicas: int | None = None
+
+
+@attrs.frozen
+class Step:
+    """What happens at one moment, and when: at a second since the first step, so long after the step before,
+    once a condition holds, or once the cluster has come to rest."""
+
+    deeds: tuple[Deed, ...]
+    at_s: float | None = None
+    after_s: float | None = None
+    when: Condition | None = None
+
+
+@attrs.frozen
+class Scenario:
+    """A script, and the cluster that it runs in."""
+
+    steps: tuple[Step, ...]
+    cluster: Cluster = Cluster()
+
+
+def read_scenario(document: Json) -> Scenario:
+    """The scenario in a document. Raises InvalidManifest with every fault."""
+    reader = _Reader()
+    scenario = reader.scenario(document)
+    if reader.errors:
+        raise InvalidManifest(reader.errors)
+    return scenario
+
+
+def parse_duration_s(text: Json) -> float:
+    """ "90s", "2m", "1h30m", or a number of seconds. Raises ValueError, saying what a duration looks like."""
+    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError('must be a duration such as "90s", "2m" or "1h30m", or a number of seconds')
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+class _Reader:
+    """Reads values and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self._deeds: dict[str, Callable[[Json, str], Iterator[Deed]]] = {
+            "set": self._set_fields,
+            "template": self._template,
+            "revert": lambda value, path: self._flag(value, path, Revert()),
+            "scale": lambda value, path: iter((Scale(self._count(value, path)),)),
+            "ready": lambda value, path: iter((TurnReady(self._groups(value, path), True),)),
+            "unready": lambda value, path: iter((TurnReady(self._groups(value, path), False),)),
+            "crash": lambda value, path: iter((Crash(self._places(value, path)),)),
+            "evict": lambda value, path: iter((Evict(self._places(value, path)),)),
+            "delete": lambda value, path: iter((DeletePods(self._places(value, path)),)),
+            "loseNode": lambda value, path: iter((LoseNode(self._places(value, path)),)),
+            "restoreNode": lambda value, path: iter((LoseNode(self._places(value, path), back=True),)),
+            "load": self._slow_loads,
+            "addNodes": lambda value, path: (AddNodes(nodes) for nodes in self._node_list(value, path)),
+            "restartOperator": lambda value, path: self._flag(value, path, RestartOperator()),
+        }
+
+    def scenario(self, document: Json) -> Scenario:
+        top = self._map(document, "", ("apiVersion", "kind", "metadata", "cluster", "steps"))
+        for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+            if top.get(field) != wanted:
+                self._wrong(field, top.get(field), f'must be "{wanted}"')
+        steps = self._list(top.get("steps"), "steps")
+        if isinstance(top.get("steps"), tuple) and not steps:
+            self._wrong("steps", (), "must have at least one step")
+        return Scenario(
+            tuple(self._step(step, f"steps[{index}]") for index, step in enumerate(steps)),
+            self._cluster(top.get("cluster")),
+        )
+
+    def _cluster(self, value: Json) -> Cluster:
+        if value is None:
+            return Cluster()
+        fields = self._map(value, "cluster", ("maxUnavailableStatefulSet", "load", "stop", "nodes"))
+        gate = fields.get("maxUnavailableStatefulSet", False)
+        if not isinstance(gate, bool):
+            self._wrong("cluster.maxUnavailableStatefulSet", gate, "must be true or false")
+        load = fields.get("load", 60)
+        return Cluster(
+            gate is True,
+            None if load == "manual" else self._duration(load, "cluster.load", 'or "manual"'),
+            self._duration(fields.get("stop", 5), "cluster.stop"),
+            self._node_list(fields["nodes"], "cluster.nodes") if "nodes" in fields else (),
+        )
+
+    def _step(self, value: Json, path: str) -> Step:
+        fields = self._map(value, path, ("at", "after", "when", *self._deeds))
+        deeds: list[Deed] = []
+        for name, read in self._deeds.items():
+            if name in fields:
+                deeds += read(fields[name], f"{path}.{name}")
+        if not deeds and not self.errors:
+            self._wrong(path, value, f"must do something: one of {', '.join(self._deeds)}")
+        timing = [name for name in ("at", "after", "when") if name in fields]
+        if len(timing) > 1:
+            self._wrong(
+                f"{path}.{timing[1]}", fields[timing[1]], f"cannot be given together with {timing[0]}"
+            )
+        return Step(
+            tuple(deeds),
+            self._duration(fields["at"], f"{path}.at") if "at" in fields else None,
+            self._duration(fields["after"], f"{path}.after") if "after" in fields else None,
+            self._condition(fields["when"], f"{path}.when") if "when" in fields else None,
+        )
+
+    def _condition(self, value: Json, path: str) -> Condition:
+        fields = self._map(value, path, ("ready", "updated", "partition", "replicas"))
+        return Condition(**{name: self._count(item, f"{path}.{name}") for name, item in fields.items()})
+
+    def _set_fields(self, value: Json, path: str) -> Iterator[Deed]:
+        for field, item in self._map(value, path, None).items():
+            if not field.startswith(("spec.", "metadata.labels.", "metadata.annotations.")):
+                detail = 'must be a path such as "spec.replicas" or "metadata.annotations.note"'
+                self._wrong(path, field, detail)
+            yield SetField(field, item)
+
+    def _template(self, value: Json, path: str) -> Iterator[Deed]:
+        fields = self._map(value, path, ("load", "image"))
+        load_s = None
+        if "load" in fields:
+            load_s = self._load(fields["load"], f"{path}.load")
+        image = fields.get("image", "")
+        if not isinstance(image, str):
+            self._wrong(f"{path}.image", image, "must be a string")
+            image = ""
+        yield ChangeTemplate(load_s, image)
+
+    def _slow_loads(self, value: Json, path: str) -> Iterator[Deed]:
+        for group, load in self._map(value, path, None).items():
+            if not (group.isdecimal() and group.isascii()):
+                self._wrong(path, group, "must be the index of a group")
+            else:
+                yield SlowLoad(int(group), self._load(load, f"{path}[{group}]"))
+
+    def _load(self, value: Json, path: str) -> float:
+        return NEVER if value == "never" else self._duration(value, path, 'or "never"')
+
+    def _flag(self, value: Json, path: str, deed: Deed) -> Iterator[Deed]:
+        if value is not True:
+            self._wrong(path, value, "must be true, or left out")
+        yield deed
+
+    def _groups(self, value: Json, path: str) -> tuple[int, ...]:
+        items = value if isinstance(value, tuple) else (value,)
+        return tuple(self._count(item, f"{path}[{index}]") for index, item in enumerate(items))
+
+    def _places(self, value: Json, path: str) -> tuple[Place, ...]:
+        items = value if isinstance(value, tuple) else (value,)
+        return tuple(self._place(item, f"{path}[{index}]") for index, item in enumerate(items))
+
+    def _place(self, value: Json, path: str) -> Place:
+        if not isinstance(value, FrozenMap):
+            return Place(self._count(value, path, "must be the index of a group, or {group: 1, worker: 2}"))
+        fields = self._map(value, path, ("group", "worker"))
+        group = self._count(fields.get("group"), f"{path}.group")
+        return Place(group, self._count(fields.get("worker", 0), f"{path}.worker"))
+
+    def _node_list(self, value: Json, path: str) -> tuple[Nodes, ...]:
+        return tuple(
+            self._nodes(item, f"{path}[{index}]") for index, item in enumerate(self._list(value, path))
+        )
+
+    def _nodes(self, value: Json, path: str) -> Nodes:
+        fields = self._map(value, path, ("count", "labels", "allocatable"))
+        count = self._count(fields.get("count", 1), f"{path}.count")
+        if count > _MOST_NODES:
+            self._wrong(f"{path}.count", count, f"must be at most {_MOST_NODES}")
+            count = 0
+        labels = {}
+        for key, item in self._map(fields.get("labels", EMPTY), f"{path}.labels", None).items():
+            if isinstance(item, str):
+                labels[key] = item
+            else:
+                self._wrong(f"{path}.labels[{key}]", item, "must be a string")
+        allocatable = self._map(fields.get("allocatable", EMPTY), f"{path}.allocatable", None)
+        return Nodes(count, FrozenMap(labels), allocatable)
+
+    def _duration(self, value: Json, path: str, extra: str = "") -> float:
+        try:
+            return parse_duration_s(value)
+        except ValueError as error:
+            self._wrong(path, value, f"{error} {extra}".strip())
+            return 0.0
+
+    def _count(self, value: Json, path: str, detail: str = "must be a whole number, 0 or more") -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+            return value
+        self._wrong(path, value, detail)
+        return 0
+
+    def _map(self, value: Json, path: str, known: tuple[str, ...] | None) -> FrozenMap[Json]:
+        if not isinstance(value, FrozenMap):
+            self._wrong(path or "scenario", value, "must be a map")
+        elif known is not None:
+            for key in value:
+                if key not in known:
+                    near = get_close_matches(key, known, n=1)
+                    where = f"{path}.{key}" if path else key
+                    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+                    self.errors.append(FieldError(where, "Unknown", hint))
+        return as_map(value)
+
+    def _list(self, value: Json, path: str) -> tuple[Json, ...]:
+        if isinstance(value, tuple):
+            return value
+        if value is None:
+            self.errors.append(FieldError(path, "Required", "must be a list"))
+        else:
+            self._wrong(path, value, "must be a list")
+        return ()
+
+    def _wrong(self, path: str, value: Json, detail: str) -> None:
+        self.errors.append(FieldError(path, "Invalid", detail, value))

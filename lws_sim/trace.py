@@ -1,0 +1,102 @@
+"""What a simulation shows: rows as in the guide's stage table, samples for a picture, and a summary.
+
+A row is one event, the first look after it, and all that follows without another change of partition or
+replicas; a look that changes either without an event opens a row of its own. A sample is the state at one
+moment, once all that could happen at that moment has happened.
+
+Groups are told by one letter each, by index:
+  n  up to date and ready          l  up to date, not ready (loading, or fallen)
+  o  of an older revision, ready   x  of an older revision, not ready
+  t  its leader is terminating     .  its leader does not exist yet
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from lws_core.values import EMPTY, FrozenMap
+
+from .judging import Violation
+
+LETTERS: Final = "nloxt."
+
+
+@attrs.frozen
+class Row:
+    """One stage. `at_s`: seconds since the simulation's start. `event` is "" where a look changed something
+    without one. `groups` has a letter for each of `replicas` groups."""
+
+    stage: int
+    at_s: float
+    event: str
+    partition: int
+    replicas: int
+    groups: str
+    note: str = ""
+
+
+@attrs.frozen
+class Sample:
+    """One moment. `ready` counts ready groups, surge included; `pods` all pods that exist."""
+
+    at_s: float
+    partition: int
+    replicas: int
+    groups: str
+    ready: int
+    pods: int
+
+
+@attrs.frozen
+class Mark:
+    """Something that was done to the cluster from outside, for the picture."""
+
+    at_s: float
+    text: str
+
+
+@attrs.frozen
+class Summary:
+    """What the whole run comes to.
+
+    duration_s: from the first event to rest; to the end where it did not come to rest. load_s: how long a
+    pod takes to load, None where the scenario decides. lowest_ready against floor, the least that the
+    budget of the moment allowed: failures may bring it lower without anybody breaking the budget, which is
+    what `violations` would tell. accelerators: the highest number in use, by resource name.
+    """
+
+    finished: bool
+    duration_s: float
+    load_s: float | None
+    lowest_ready: int
+    floor: int
+    highest_pods: int
+    pods_created: int
+    accelerators: FrozenMap[str] = EMPTY
+    blocked_by: str = ""
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def duration_loads(self) -> float | None:
+        """The duration as a multiple of the load time."""
+        return self.duration_s / self.load_s if self.load_s else None
+
+
+@attrs.frozen
+class Trace:
+    """One set's simulation. `strategy` is its rollout strategy at the start, in words."""
+
+    namespace: str
+    name: str
+    strategy: str
+    rows: tuple[Row, ...]
+    samples: tuple[Sample, ...]
+    marks: tuple[Mark, ...]
+    summary: Summary
+
+    @property
+    def width(self) -> int:
+        """The highest number of leaders in any row."""
+        return max((row.replicas for row in self.rows), default=0)
