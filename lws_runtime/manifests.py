@@ -26,6 +26,7 @@ from .yaml_values import whole
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 100
 STDIN: Final = "-"
+_LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -168,6 +169,9 @@ def _yaml_values(text: str) -> Iterator[Json]:
         raise _Unreadable(str(error)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.problem == _LIBYAML_TOO_DEEP:  # it reads ahead, and may stop before the builder does
+            line = mark.line + 1 if mark else 1
+            raise _Unreadable(f"line {line}: is nested more than {MAX_DEPTH} levels deep") from None
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _Unreadable(f"is not YAML: {place}{error.problem or error.context}") from None
     except yaml.YAMLError as error:

@@ -215,6 +215,29 @@ def write(world: World, store: Store) -> World:
     return settle_changes(evolve(world, store=store))
 
 
+def lose_node(world: World, name: str) -> World:
+    """The kubelet of a node goes silent: its pods fall unready, and what terminates there does not end."""
+    store = scheduler.lose_node(world.store, name, world.now_s)
+    for pod in _pods_on(world, name):
+        store = kubelet.set_ready(store, pod, False, world.now_s)
+    return write(world, store)
+
+
+def restore_node(world: World, name: str) -> World:
+    """The kubelet of a lost node is back: it ends what was to end, and reports the rest as ready again."""
+    world = write(world, scheduler.restore_node(world.store, name))
+    for pod in _pods_on(world, name):
+        if terminating(pod):
+            world = set_timer(world, world.now_s, End(key_of(pod), uid_of(pod)))
+        elif dig(pod, "status", "phase") == "Running":
+            world = set_timer(world, world.now_s, Ready(key_of(pod), uid_of(pod)))
+    return world
+
+
+def _pods_on(world: World, node: str) -> list[Object]:
+    return [pod for pod in world.store.all("Pod") if dig(pod, "spec", "nodeName") == node]
+
+
 # -- tasks
 
 

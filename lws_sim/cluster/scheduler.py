@@ -52,6 +52,15 @@ def lose_node(store: Store, name: str, now_s: float) -> Store:
     return store.replace(node, with_status(node, conditions=unknown))[0]
 
 
+def restore_node(store: Store, name: str) -> Store:
+    """The store after a node's kubelet spoke again."""
+    node = store.get("Node", "", name)
+    if node is None:
+        return store
+    ready = (freeze_map({"type": "Ready", "status": "True"}),)
+    return store.replace(node, with_status(node, conditions=ready))[0]
+
+
 def node_is_ready(store: Store, name: str) -> bool:
     """Whether a node's kubelet answers; one that nobody ever asked about has no object, and does."""
     node = store.get("Node", "", name)
