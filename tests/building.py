@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lws_core import names
+from lws_core.bits import GroupSet, members
+from lws_core.rollout import Groups
 from lws_core.values import FrozenMap, Json, freeze_map
 
 POD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
@@ -37,3 +39,13 @@ def a_set(
 def lines(errors: tuple[object, ...]) -> list[str]:
     """Errors as their users read them."""
     return [str(error) for error in errors]
+
+
+def groups_in(states: str, broken: GroupSet = 0, terminating: GroupSet = 0) -> Groups:
+    """Groups by one letter each, index 0 first: o ready old, n ready new, x unready old, u unready new, a dot
+    for none."""
+
+    def where(letters: str) -> GroupSet:
+        return members(*(index for index, letter in enumerate(states) if letter in letters))
+
+    return Groups(where("onxu"), where("on"), where("ox"), terminating, broken)
