@@ -71,11 +71,18 @@ def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[f
         times.append(_told_next_s(memory))
     if memory.patience_s is not None:
         times.append(memory.patience_s)
-    if isinstance(memory.decision, Blocked) and memory.progress_at_s is not None:
-        deadline_s = memory.progress_at_s + memory.options.progress_deadline_s
-        if now_s < deadline_s:
-            times.append(deadline_s)
+    deadline_s = progress_deadline_s(memory)
+    if deadline_s is not None and now_s < deadline_s:
+        times.append(deadline_s)
     return tuple(times)
+
+
+def progress_deadline_s(memory: Memory) -> float | None:
+    """When a rollout that waits will count as stalled if nothing moves (epoch seconds); None if it does not
+    wait."""
+    if not isinstance(memory.decision, Blocked) or memory.progress_at_s is None:
+        return None
+    return memory.progress_at_s + memory.options.progress_deadline_s
 
 
 def _status(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Status:

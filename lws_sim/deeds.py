@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
 import attrs
 
 from lws_core import names
+from lws_core.defaulting import apply_defaults
+from lws_core.errors import FieldError
 from lws_core.quantity import parse
 from lws_core.validation import validate_update
-from lws_core.values import FrozenMap, Json, as_list, as_map, dig, evolve
+from lws_core.values import FrozenMap, Json, as_list, as_map, canonical, dig, evolve
 
 from . import scenario as script
 from . import world as cluster
@@ -15,7 +21,11 @@ from .cluster import api, kubelet, scheduler
 from .cluster.store import Object, key_of, name_of, namespace_of, terminating, uid_of
 from .world import World
 
-CHANGE = "simulation.lws.x-k8s.io/change"  # pod annotation that makes one template differ from another
+CHANGE: Final = "simulation.lws.x-k8s.io/change"  # pod annotation: makes one template differ from another
+_PART: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\[\]]+)\]")
+
+Admit: TypeAlias = Callable[[Object, Object], tuple[Object, tuple[FieldError, ...]]]
+"""What the API server makes of an update: (new, stored) -> the manifest with defaults, and its faults."""
 
 
 class ImpossibleStep(ValueError):
@@ -24,11 +34,12 @@ class ImpossibleStep(ValueError):
 
 @attrs.frozen
 class Player:
-    """A world with the set that is played with: its manifest, and its leaderWorkerTemplates so far."""
+    """A world with the set that is played with: its manifest, its leaderWorkerTemplate before the last change
+    of it, and how often that was changed for the sake of change."""
 
     world: World
     manifest: Object
-    templates: tuple[FrozenMap[Json], ...] = ()
+    earlier: FrozenMap[Json] | None = None
     changes: int = 0
 
     @property
@@ -37,17 +48,27 @@ class Player:
         return f"{namespace_of(self.manifest)}/{name_of(self.manifest)}"
 
 
-def take(player: Player, step: script.Step) -> Player:
+def admit_update(manifest: Object, stored: Object) -> tuple[Object, tuple[FieldError, ...]]:
+    """Defaults and rules of an update, the insides of pod templates apart."""
+    completed = apply_defaults(manifest)
+    return completed, validate_update(completed, stored).errors
+
+
+def take(player: Player, step: script.Step, admit: Admit = admit_update) -> Player:
     """The world after a step. Raises ImpossibleStep."""
     before = player.manifest
     for deed in step.deeds:
         player = _do(player, deed)
     if player.manifest == before:
         return player
-    scales_only = all(isinstance(deed, script.Scale) for deed in step.deeds)
-    errors = () if scales_only else validate_update(player.manifest, before).errors
-    if errors:
-        raise ImpossibleStep("; ".join(str(error) for error in errors))
+    template = as_map(dig(before, "spec", "leaderWorkerTemplate"))
+    if dig(player.manifest, "spec", "leaderWorkerTemplate") != template:
+        player = attrs.evolve(player, earlier=template)
+    if not all(isinstance(deed, script.Scale) for deed in step.deeds):  # /scale passes by the webhook
+        manifest, errors = admit(player.manifest, before)
+        if errors:
+            raise ImpossibleStep("; ".join(str(error) for error in errors))
+        player = attrs.evolve(player, manifest=manifest)
     return attrs.evolve(player, world=cluster.put_set(player.world, player.manifest))
 
 
@@ -55,7 +76,10 @@ def tell(deed: script.Deed) -> str:
     """What a deed is called in a trace."""
     match deed:
         case script.SetField(path, value):
-            return f"{path} becomes {value}"
+            shown = value if isinstance(value, str) else canonical(value)
+            return f"{path} becomes {shown}"
+        case script.Become():
+            return "the manifest changes"
         case script.ChangeTemplate():
             return "template changes"
         case script.Revert():
@@ -82,9 +106,9 @@ def tell(deed: script.Deed) -> str:
             return "operator restarts"
 
 
-def is_readiness(deed: script.Deed) -> bool:
-    """Whether a deed only lets groups load, which a table shows without words."""
-    return isinstance(deed, script.TurnReady)
+def is_shown(deed: script.Deed) -> bool:
+    """Whether a table shows a deed without words: by the groups' marks, or as the start of a rollout."""
+    return isinstance(deed, script.TurnReady | script.ChangeTemplate)
 
 
 def make_nodes(nodes: script.Nodes, first: int) -> tuple[Object, ...]:
@@ -104,6 +128,8 @@ def _do(player: Player, deed: script.Deed) -> Player:
     match deed:
         case script.SetField(path, value):
             return attrs.evolve(player, manifest=set_field(player.manifest, path, value))
+        case script.Become(manifest):
+            return attrs.evolve(player, manifest=manifest)
         case script.Scale(replicas):
             return attrs.evolve(player, manifest=set_field(player.manifest, "spec.replicas", replicas))
         case script.ChangeTemplate():
@@ -130,11 +156,44 @@ def _do(player: Player, deed: script.Deed) -> Player:
 
 
 def set_field(manifest: Object, path: str, value: Json) -> Object:
-    """The manifest with the field at a dotted path set; metadata.annotations.KEY may have dots in KEY."""
+    """The manifest with one field set. Raises ImpossibleStep for a path that leads nowhere.
+
+    `spec.replicas`; an item of a list by its index, and a key with dots in it, in brackets:
+    `spec.leaderWorkerTemplate.workerTemplate.spec.containers[0].image`, `metadata.annotations[a.b/c]`.
+    """
+    changed = _set(manifest, _parts(path), value, path)
+    assert isinstance(changed, FrozenMap)
+    return changed
+
+
+def _parts(path: str) -> list[str]:
+    """The keys and indexes in a path; the rest of it is one key after metadata's labels or annotations."""
     for prefix in ("metadata.annotations.", "metadata.labels."):
         if path.startswith(prefix):
-            return _assoc(manifest, [*prefix.split(".")[:2], path.removeprefix(prefix)], value)
-    return _assoc(manifest, path.split("."), value)
+            return [*prefix.split(".")[:2], path.removeprefix(prefix)]
+    parts, place = [], 0
+    while place < len(path):
+        match = _PART.match(path, place)
+        if match is None:
+            raise ImpossibleStep(f'{path!r} is no path such as "spec.replicas" or "spec.a[0].b"')
+        parts.append(match[1] or match[2])
+        place = match.end()
+    return parts
+
+
+def _set(value: Json, parts: list[str], item: Json, path: str) -> Json:
+    if not parts:
+        return item
+    first, rest = parts[0], parts[1:]
+    if isinstance(value, tuple):
+        if not (first.isdecimal() and int(first) < len(value)):
+            raise ImpossibleStep(f"{path}: there is no item {first} in a list of {len(value)}")
+        index = int(first)
+        return (*value[:index], _set(value[index], rest, item, path), *value[index + 1 :])
+    if not isinstance(value, FrozenMap | None):
+        raise ImpossibleStep(f"{path}: {canonical(value)} has no field {first}")
+    fields = as_map(value)
+    return fields.with_(first, _set(fields.get(first), rest, item, path))
 
 
 def change_template(player: Player, change: script.ChangeTemplate) -> Player:
@@ -148,7 +207,6 @@ def change_template(player: Player, change: script.ChangeTemplate) -> Player:
     return attrs.evolve(
         player,
         manifest=set_field(player.manifest, "spec.leaderWorkerTemplate", after),
-        templates=(*player.templates, before),
         changes=count,
     )
 
@@ -168,11 +226,10 @@ def _changed(template: FrozenMap[Json], change: script.ChangeTemplate, count: in
 
 
 def _revert(player: Player) -> Player:
-    if not player.templates:
+    if player.earlier is None:
         raise ImpossibleStep("there is no earlier template to go back to: no step before has changed it")
-    before = as_map(dig(player.manifest, "spec", "leaderWorkerTemplate"))
-    manifest = set_field(player.manifest, "spec.leaderWorkerTemplate", player.templates[-1])
-    return attrs.evolve(player, manifest=manifest, templates=(*player.templates[:-1], before))
+    manifest = set_field(player.manifest, "spec.leaderWorkerTemplate", player.earlier)
+    return attrs.evolve(player, manifest=manifest)
 
 
 def _turn(player: Player, world: World, group: int, ready: bool) -> World:
@@ -224,11 +281,6 @@ def _pod(player: Player, world: World, place: script.Place) -> Object:
     if pod is None:
         raise ImpossibleStep(f"there is no pod {name} at that moment")
     return pod
-
-
-def _assoc(value: Json, path: list[str], item: Json) -> FrozenMap[Json]:
-    fields = as_map(value)
-    return fields.with_(path[0], item if len(path) == 1 else _assoc(fields.get(path[0]), path[1:], item))
 
 
 def _allocatable(given: FrozenMap[Json]) -> FrozenMap[Json]:

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-from .trace import Row
+import attrs
+
+from .census import Standing
+
+BEFORE = "Before rolling update"
 
 
-def note(
-    row: Row, before: Row | None, *, started: bool, finished: bool, reclaimed: bool, surge_limit: int
-) -> str:
-    """What a row is about.
+@attrs.frozen
+class Change:
+    """What a row is about, apart from its numbers.
 
-    started: a new revision came with it. finished: the rollout came to rest in it. reclaimed: an earlier row
-    returned surge already. surge_limit: the set's own number of groups; more leaders are surge.
+    told: what was done from outside, as far as marks do not show it. started: a new revision came with it.
+    finished: a rollout came to rest in it, down to the user's `partition`. reclaimed: an earlier row returned
+    surge already. own_replicas: the set's own number of groups; more leaders are surge.
     """
-    if before is None:
-        return "Before rolling update"
-    if started:
-        return "Rolling update started"
-    said = [*_replicas(row, before, reclaimed, surge_limit), *_partition(row, before)]
-    if finished:
-        return "Rolling update completed"
-    if said:
-        return "; ".join(said)
-    if row.partition > 0 and row.groups and row.groups[-1] != "n" and set(row.groups) & set("ox"):
+
+    told: tuple[str, ...] = ()
+    started: bool = False
+    finished: bool = False
+    reclaimed: bool = False
+    own_replicas: int = 0
+    partition: int = 0
+
+
+def note(change: Change, before: Standing, now: Standing) -> str:
+    """The words for a row that began at `before` and ended at `now`."""
+    said = [text[:1].upper() + text[1:] for text in change.told]
+    if change.started:
+        said.append("Rolling update started")
+    elif change.finished:
+        groups = f" for R-{change.partition} and above" if change.partition else ""
+        said.append(f"Rolling update completed{groups}")
+    else:
+        said += [*_replicas(change, before, now), *_partition(before, now)]
+    if not said and now.partition > 0 and now.groups[-1:] not in ("n", "") and set(now.groups) & set("ox"):
         return "Since the last Replica is not ready, Partition will not change"
-    return ""
+    return "; ".join(said)
 
 
-def _partition(row: Row, before: Row) -> list[str]:
-    if row.partition < before.partition:
-        return [f"Partition changes from {before.partition} to {row.partition}"]
-    if row.partition > before.partition:
-        return [f"Partition rises from {before.partition} to {row.partition}"]
+def _partition(before: Standing, now: Standing) -> list[str]:
+    if now.partition < before.partition:
+        return [f"Partition changes from {before.partition} to {now.partition}"]
+    if now.partition > before.partition:
+        return [f"Partition rises from {before.partition} to {now.partition}"]
     return []
 
 
-def _replicas(row: Row, before: Row, reclaimed: bool, surge_limit: int) -> list[str]:
-    fewer = before.replicas - row.replicas
-    if fewer > 0 and before.replicas > surge_limit:
-        if reclaimed:
+def _replicas(change: Change, before: Standing, now: Standing) -> list[str]:
+    fewer = before.replicas - now.replicas
+    if fewer > 0 and before.replicas > change.own_replicas and now.replicas >= change.own_replicas:
+        if change.reclaimed:
             return ["Release another Replica" if fewer == 1 else f"Release {fewer} more Replicas"]
-        if fewer == 1:
-            return ["Reclaim a Replica for the accommodation of unready ones"]
-        return [f"Reclaim {fewer} Replicas for the accommodation of unready ones"]
-    if fewer:
-        return [f"Replicas change from {before.replicas} to {row.replicas}"]
-    return []
+        replicas = "a Replica" if fewer == 1 else f"{fewer} Replicas"
+        return [f"Reclaim {replicas} for the accommodation of unready ones"]
+    return [f"Replicas change from {before.replicas} to {now.replicas}"] if fewer else []

@@ -72,6 +72,13 @@ class SetField:
 
 
 @attrs.frozen
+class Become:
+    """The whole manifest of the set is replaced, but for its status."""
+
+    manifest: FrozenMap[Json]
+
+
+@attrs.frozen
 class ChangeTemplate:
     """Both pod templates change. `load_s`: how long the new pods take, NEVER for those that never are ready,
     None as the others; `image` replaces that of the first containers."""
@@ -151,6 +158,7 @@ class RestartOperator:
 
 Deed: TypeAlias = (
     SetField
+    | Become
     | ChangeTemplate
     | Revert
     | Scale

@@ -25,12 +25,10 @@ LETTERS: Final = "nloxt."
 
 @attrs.frozen
 class Row:
-    """One stage. `at_s`: seconds since the simulation's start. `event` is "" where a look changed something
-    without one. `groups` has a letter for each of `replicas` groups."""
+    """One stage. `at_s`: seconds since the start. `groups` has a letter for each of `replicas` groups."""
 
     stage: int
     at_s: float
-    event: str
     partition: int
     replicas: int
     groups: str
@@ -61,10 +59,11 @@ class Mark:
 class Summary:
     """What the whole run comes to.
 
-    duration_s: from the first event to rest; to the end where it did not come to rest. load_s: how long a
-    pod takes to load, None where the scenario decides. lowest_ready against floor, the least that the
-    budget of the moment allowed: failures may bring it lower without anybody breaking the budget, which is
-    what `violations` would tell. accelerators: the highest number in use, by resource name.
+    duration_s: from the first event to the last change. load_s: how long a pod takes to load, None where the
+    scenario decides. lowest_ready: the fewest groups that were ready at one moment, and the floor, the least
+    that the budget of that moment allowed. Failures may bring it lower without anybody breaking the budget,
+    which is what `violations` would tell. While a set grows, groups that have never been ready count for
+    neither. accelerators: the highest number in use, by resource name. blocked_by: why it did not finish.
     """
 
     finished: bool
@@ -74,7 +73,7 @@ class Summary:
     floor: int
     highest_pods: int
     pods_created: int
-    accelerators: FrozenMap[str] = EMPTY
+    accelerators: FrozenMap[int] = EMPTY
     blocked_by: str = ""
     violations: tuple[Violation, ...] = ()
 
@@ -100,3 +99,8 @@ class Trace:
     def width(self) -> int:
         """The highest number of leaders in any row."""
         return max((row.replicas for row in self.rows), default=0)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the rollout broke its budget or did not finish."""
+        return bool(self.summary.violations) or not self.summary.finished

@@ -1,0 +1,449 @@
+"""Runs a script against a simulated cluster and records what it shows: rows, samples, a summary.
+
+One set in a cluster of its own: it is brought up first, and what happens from the first step on is recorded.
+Everything that can be done at a moment is done before the clock goes on to the next one; `choose` decides in
+which order, and without it the cluster's own work comes first and looks last.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Final
+
+import attrs
+
+from lws_core import names
+from lws_core.codec import decode
+from lws_core.explain import explain
+from lws_core.memory import Memory
+from lws_core.options import Options
+from lws_core.plan import budget_of
+from lws_core.reporting import progress_deadline_s
+from lws_core.rollout import Budget, Done
+from lws_core.spec import LeaderWorkerSet
+from lws_core.values import FrozenMap, evolve
+
+from . import scenario as script
+from . import world as cluster
+from .census import Census, Standing
+from .cluster.store import Change as StoreChange
+from .cluster.store import Object
+from .deeds import Admit, ImpossibleStep, Player, admit_update, is_shown, make_nodes, take, tell
+from .judging import Violation, judge
+from .notes import BEFORE, Change, note
+from .trace import Mark, Row, Sample, Summary, Trace
+from .world import Choose, World
+
+MOST_PODS: Final = 20_000
+_TASKS_PER_POD: Final = 2000  # a rollout takes some tens; more without an end is no rollout
+
+
+class TooLarge(ValueError):
+    """A set that is too large to be simulated pod by pod."""
+
+
+def simulate(
+    manifest: Object,
+    steps: tuple[script.Step, ...],
+    setting: script.Cluster = script.Cluster(),
+    *,
+    options: Options = Options(),
+    choose: Choose | None = None,
+    admit: Admit = admit_update,
+) -> Trace:
+    """What happens to a set when `steps` are taken, one after another, and until it comes to rest.
+
+    `manifest` has a namespace and every default filled in. Raises ImpossibleStep, its text naming the step,
+    and TooLarge.
+    Cost: about 2 ms for each pod that is created.
+    """
+    run = _Run(setting, options, choose, admit)
+    run.bring_up(manifest)
+    return run.play(steps)
+
+
+def simulate_creation(
+    manifest: Object,
+    setting: script.Cluster = script.Cluster(),
+    *,
+    options: Options = Options(),
+    choose: Choose | None = None,
+) -> Trace:
+    """What happens when a set is created. Raises TooLarge."""
+    run = _Run(setting, options, choose, admit_update)
+    run.create(manifest)
+    return run.play(())
+
+
+@attrs.define
+class _OpenRow:
+    """A row that is still being told. `fresh`: its event has just happened, and no change answered it yet."""
+
+    at_s: float
+    before: Standing
+    key: str
+    told: tuple[str, ...] = ()
+    fresh: bool = True
+
+
+class _Run:
+    """One simulation while it runs."""
+
+    def __init__(
+        self, setting: script.Cluster, options: Options, choose: Choose | None, admit: Admit
+    ) -> None:
+        self._setting, self._options, self._choose, self._admit = setting, options, choose, admit
+        self._rows: list[Row] = []
+        self._samples: list[Sample] = []
+        self._marks: list[Mark] = []
+        self._violations: dict[Violation, None] = {}
+        self._accelerators: dict[str, Fraction] = {}
+        self._world = World()
+        self._row: _OpenRow | None = None
+        self._rolling = self._reclaimed = False
+        self._lowest: tuple[int, int] | None = None
+        self._grown = 0
+        self._most_pods = self._tasks = self._created_before = 0
+        self._zero_s = self._changed_s = cluster.START_S
+        self._first_s: float | None = None  # of the first event
+
+    # -- before the first event
+
+    def bring_up(self, manifest: Object) -> None:
+        """A cluster in which the set is at rest."""
+        self._begin(manifest, cluster.Timing(load_s=0.0, stop_s=0.0))
+        self._put(manifest)
+        while self._settle() and self._advance(None):
+            pass
+        self._world = evolve(self._world, timing=self._timing())
+        self._start_recording()
+        self._row = _OpenRow(0.0, self._census.standing, self._census.key)
+
+    def create(self, manifest: Object) -> None:
+        """A cluster in which the set has just been created."""
+        self._begin(manifest, self._timing())
+        self._start_recording()
+        self._first_s = self._zero_s
+        self._marks.append(Mark(0.0, "the set is created"))
+        self._row = _OpenRow(0.0, Standing(), "", ("the set is created",))
+        self._put(manifest)
+
+    def _begin(self, manifest: Object, timing: cluster.Timing) -> None:
+        nodes: tuple[Object, ...] = ()
+        for some in self._setting.nodes:
+            nodes += make_nodes(some, len(nodes))
+        self._world = cluster.new_world(
+            gate=self._setting.gate, options=self._options, timing=timing, nodes=nodes
+        )
+        self._player = Player(self._world, manifest)
+        self._census: Census = Census(self._player.owner.partition("/")[2])
+        lws = decode(manifest)
+        self._take_budget(lws)
+        rolling = lws.spec.rollout_strategy
+        self._strategy = (
+            f"replicas {lws.spec.replicas}, maxUnavailable {rolling.max_unavailable}, "
+            f"maxSurge {rolling.max_surge}, partition {rolling.partition}"
+        )
+
+    def _put(self, manifest: Object) -> None:
+        before = self._world
+        self._world = cluster.put_set(before, manifest)
+        self._note_changes(before)
+
+    def _timing(self) -> cluster.Timing:
+        return cluster.Timing(self._setting.load_s, self._setting.stop_s)
+
+    def _start_recording(self) -> None:
+        self._zero_s = self._changed_s = self._world.now_s
+        self._created_before = self._world.tally.created
+        self._tasks = 0
+        self._violations.clear()
+        self._count()
+
+    # -- from the first event on
+
+    def play(self, steps: tuple[script.Step, ...]) -> Trace:
+        """Take the steps, run until rest, and tell."""
+        last_s = self._zero_s
+        for index, step in enumerate(steps):
+            try:
+                self._wait_for(step, last_s)
+                self._take(step)
+            except ImpossibleStep as problem:
+                raise ImpossibleStep(f"steps[{index}]: {problem}") from None
+            last_s = self._world.now_s
+        while self._settle() and self._advance(None):
+            pass
+        self._sample()
+        self._close_row(self._census.standing)
+        return self._trace()
+
+    def _wait_for(self, step: script.Step, last_s: float) -> None:
+        at_s = None
+        if step.at_s is not None:
+            at_s = self._zero_s + step.at_s
+            if at_s < self._world.now_s:
+                raise ImpossibleStep(f"at {step.at_s:g} s is earlier than the step before it")
+        elif step.after_s is not None:
+            at_s = last_s + step.after_s
+        while True:
+            if not self._settle(step.when):
+                return
+            if at_s is not None and self._world.now_s >= at_s:
+                return
+            if not self._advance(at_s):
+                break
+        if step.when is not None:
+            raise ImpossibleStep(
+                f"its condition never came true: the set came to rest with {self._in_words()}"
+            )
+
+    def _take(self, step: script.Step) -> None:
+        now_s = self._world.now_s
+        if self._first_s is None:
+            self._first_s = self._changed_s = now_s
+        told = tuple([tell(deed) for deed in step.deeds])
+        self._sample()
+        self._open_row(tuple([tell(deed) for deed in step.deeds if not is_shown(deed)]))
+        self._marks.append(Mark(now_s - self._zero_s, ", ".join(told)))
+        before = self._world
+        self._player = take(attrs.evolve(self._player, world=before), step, self._admit)
+        self._take_budget(decode(self._player.manifest))
+        self._world = self._player.world
+        self._note_changes(before)
+
+    def _settle(self, until: script.Condition | None = None) -> bool:
+        """Do everything that can be done now. False where a condition came true before all was done."""
+        while True:
+            if until is not None and self._holds(until):
+                return False
+            task = self._next_task()
+            if task is None:
+                self._sample()
+                return True
+            self._perform(task)
+
+    def _next_task(self) -> cluster.Task | None:
+        possible = cluster.tasks(self._world)
+        if self._choose is None:
+            return next(possible, None)
+        found = list(possible)
+        if not found:
+            return None
+        return found[self._choose(len(found)) if len(found) > 1 else 0]
+
+    def _advance(self, at_most_s: float | None) -> bool:
+        """Let the clock go on to the next thing that happens. False where nothing does, at rest."""
+        next_s = cluster.next_timer_s(self._world)
+        known = self._world.controllers.get(self._player.owner)
+        only_deadline = (
+            known is not None
+            and next_s is not None
+            and not self._world.timers
+            and next_s == progress_deadline_s(known.memory)
+        )
+        if next_s is None or only_deadline or self._tasks > self._most_tasks:
+            if at_most_s is None:
+                return False
+            next_s = at_most_s
+        if at_most_s is not None:
+            next_s = min(next_s, at_most_s)
+        self._world = cluster.advance(self._world, next_s)
+        if self._row is not None:
+            self._row.fresh = False
+        return True
+
+    def _perform(self, task: cluster.Task) -> None:
+        self._tasks += 1
+        before, owner = self._world, self._player.owner
+        # What a task may change that opens a row of its own must be looked at before.
+        shown = isinstance(task, cluster.Ready | cluster.Send) and self._row is not None
+        standing = self._census.standing if shown else None
+        ready, numbers = self._census.ready_count, self._census.numbers()
+        self._world = cluster.perform(before, task)
+        if isinstance(task, cluster.Look):
+            sent = self._world.sends[len(before.sends) :]
+            self._judge(before.controllers[owner].memory, sent)
+        if isinstance(task, cluster.Deliver | cluster.Look):
+            return
+        self._note_changes(before)
+        if standing is None or self._row is None:
+            return
+        if isinstance(task, cluster.Ready) and self._census.ready_count != ready and not self._row.fresh:
+            self._open_row((), standing)
+        elif isinstance(task, cluster.Send) and self._census.numbers() != numbers:
+            if not self._row.fresh:
+                self._open_row((), standing)
+            self._row.fresh = False
+
+    def _judge(self, memory: Memory, sent: tuple[cluster.Send, ...]) -> None:
+        for violation in judge(memory, tuple([send.action for send in sent])):
+            self._violations[violation] = None
+
+    def _note_changes(self, before: World) -> None:
+        """Take in what the controller's watch holds more than before, which is every change of the set."""
+        known = len(_inbox(before, self._player.owner))
+        changes = _inbox(self._world, self._player.owner)[known:]
+        for change in changes:
+            self._census.note(change)
+        if changes:
+            self._count()
+
+    # -- what is recorded
+
+    def _count(self) -> None:
+        ready, tally = self._census.ready_count, self._world.tally
+        self._most_pods = max(self._most_pods, tally.pods)
+        for name, amount in tally.resources.items():
+            self._accelerators[name] = max(self._accelerators.get(name, Fraction(0)), amount)
+        budget = self._budget
+        self._grown = min(budget.replicas, max(self._grown, ready))
+        if self._first_s is None:
+            return
+        floor = max(0, self._grown - budget.max_unavailable)
+        if self._lowest is None or ready < self._lowest[0]:
+            self._lowest = ready, floor
+
+    def _sample(self) -> None:
+        standing, at_s = self._census.standing, self._world.now_s - self._zero_s
+        sample = Sample(
+            at_s,
+            standing.partition,
+            standing.replicas,
+            standing.groups,
+            self._census.ready_count,
+            self._world.tally.pods,
+        )
+        last = self._samples[-1] if self._samples else None
+        if last is None or attrs.evolve(last, at_s=at_s) != sample:
+            self._changed_s = self._world.now_s
+            if last is not None and last.at_s == at_s:
+                self._samples.pop()
+            self._samples.append(sample)
+
+    def _open_row(self, told: tuple[str, ...], standing: Standing | None = None) -> None:
+        standing = standing or self._census.standing
+        self._close_row(standing)
+        self._row = _OpenRow(self._world.now_s - self._zero_s, standing, self._census.key, told)
+
+    def _close_row(self, now: Standing) -> None:
+        row = self._row
+        assert row is not None
+        started = row.key not in ("", self._census.key)
+        if started:
+            self._rolling, self._reclaimed = True, False
+        complete = self._is_complete(now)
+        budget = self._budget
+        change = Change(
+            told=row.told,
+            started=started,
+            finished=complete and self._rolling,
+            reclaimed=self._reclaimed,
+            own_replicas=budget.replicas,
+            partition=budget.partition,
+        )
+        if now.replicas < row.before.replicas and row.before.replicas > budget.replicas:
+            self._reclaimed = True
+        if complete:
+            self._rolling = False
+        words = note(change, row.before, now) if self._rows or row.told else BEFORE
+        self._rows.append(Row(len(self._rows) + 1, row.at_s, now.partition, now.replicas, now.groups, words))
+
+    def _is_complete(self, now: Standing) -> bool:
+        """Whether every group that a rollout replaces is up to date, and every group is ready."""
+        budget = self._budget
+        groups, partition = now.groups, budget.partition
+        return (
+            len(groups) == budget.replicas
+            and now.partition == partition
+            and set(groups[partition:]) <= {"n"}
+            and set(groups) <= {"n", "o"}
+        )
+
+    def _trace(self) -> Trace:
+        memory = self._memory
+        finished = isinstance(memory.decision, Done) and _is_available(memory)
+        blocked_by = ""
+        if not finished:
+            blocked_by = explain(memory).text
+            if self._tasks > self._most_tasks:
+                blocked_by = f"it never comes to rest: {blocked_by}"
+        namespace, _, name = self._player.owner.partition("/")
+        lowest, floor = self._lowest or (self._census.ready_count, 0)
+        return Trace(
+            namespace,
+            name,
+            self._strategy,
+            tuple(self._rows),
+            tuple(self._samples),
+            tuple(self._marks),
+            Summary(
+                finished=finished,
+                duration_s=self._changed_s - (self._zero_s if self._first_s is None else self._first_s),
+                load_s=self._setting.load_s,
+                lowest_ready=lowest,
+                floor=floor,
+                highest_pods=self._most_pods,
+                pods_created=self._world.tally.created - self._created_before,
+                accelerators=FrozenMap(
+                    {name: math.ceil(most) for name, most in sorted(self._accelerators.items()) if most}
+                ),
+                blocked_by=blocked_by,
+                violations=tuple(self._violations),
+            ),
+        )
+
+    # -- what is known
+
+    @property
+    def _memory(self) -> Memory:
+        known: cluster.Controller = self._world.controllers[self._player.owner]
+        return known.memory
+
+    def _holds(self, condition: script.Condition) -> bool:
+        partition, replicas = self._census.numbers()
+        groups = self._census.standing.groups
+        found = script.Condition(
+            ready=self._census.ready_count,
+            updated=groups.count("n") + groups.count("l"),
+            partition=partition,
+            replicas=replicas,
+        )
+        return all(
+            wanted is None or wanted == getattr(found, field.name)
+            for field in attrs.fields(script.Condition)
+            if (wanted := getattr(condition, field.name)) is not None
+        )
+
+    def _in_words(self) -> str:
+        standing = self._census.standing
+        return (
+            f"{self._census.ready_count} groups ready, partition {standing.partition} and "
+            f"{standing.replicas} leaders"
+        )
+
+    def _take_budget(self, lws: LeaderWorkerSet) -> None:
+        """The budget of the set as it stands in the cluster from now on."""
+        self._budget: Budget = budget_of(lws)
+        pods = self._budget.ceiling * lws.spec.leader_worker_template.size
+        if pods > MOST_PODS:
+            raise TooLarge(
+                f"spec.replicas: {lws.spec.replicas} groups with their surge come to {pods} pods; a "
+                f"simulation holds {MOST_PODS} at most: try a smaller set with the same rollout strategy"
+            )
+        self._most_tasks = _TASKS_PER_POD * max(pods, 10)
+
+
+def _inbox(world: World, owner: str) -> tuple[StoreChange, ...]:
+    known = world.controllers.get(owner)
+    return () if known is None else known.inbox
+
+
+def _is_available(memory: Memory) -> bool:
+    """Whether the set's own status says so, of its newest spec."""
+    lws = memory.lws
+    condition = None if lws is None else lws.status.condition(names.AVAILABLE)
+    if lws is None or condition is None:
+        return False
+    return condition.status == "True" and condition.observed_generation == lws.metadata.generation
