@@ -434,7 +434,8 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
         yield Collect(change.key)
     if kind == "Pod" and change.type == "ADDED":
         yield Place(change.key, uid_of(obj))
-    if not world.endless and (kind == "Node" or (kind == "Pod" and gone)):
+    makes_room = kind == "Pod" and (gone or dig(obj, "status", "phase") in kubelet.FINISHED)
+    if not world.endless and (kind == "Node" or makes_room):
         for pod in world.store.all("Pod"):
             if not dig(pod, "spec", "nodeName") and not terminating(pod):
                 yield Place(key_of(pod), uid_of(pod))
@@ -467,7 +468,7 @@ def _do_with_pod(world: World, task: Place | Ready | End, pod: Object) -> World:
         case Ready() if reachable and not terminating(pod) and dig(pod, "status", "phase") == "Running":
             store = kubelet.set_ready(store, pod, True, now_s)
         case End() if reachable:
-            store = kubelet.end(store, pod)
+            store = kubelet.end(store, pod, now_s)
         case _:
             return world
     return settle_changes(evolve(world, store=store))
@@ -515,7 +516,7 @@ def _sync(world: World, namespace: str, name: str) -> World:
         return settle_changes(world)
     failures = world.back_offs.get(key, 0) + 1
     world = evolve(world, back_offs=world.back_offs.with_(key, failures))
-    wait_s = min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2**failures)
+    wait_s = min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** (failures - 1))
     return settle_changes(set_timer(world, world.now_s + wait_s, Sync(namespace, name)))
 
 
@@ -562,11 +563,10 @@ def _time(world: World, change: Change) -> World:
     if obj["kind"] != "Pod" or change.type != "MODIFIED" or not terminating(obj):
         return world
     ends_s = epoch_s(meta(obj)["deletionTimestamp"]) or world.now_s
-    if (
-        change.before is not None
-        and meta(change.before).get("deletionTimestamp") == meta(obj)["deletionTimestamp"]
-    ):
-        return world
+    if change.before is not None and terminating(change.before):
+        was = epoch_s(meta(change.before)["deletionTimestamp"]) or world.now_s
+        if was <= ends_s or meta(obj)["deletionGracePeriodSeconds"] == 0:
+            return world
     return set_timer(world, min(ends_s, world.now_s + world.timing.stop_s), End(change.key, uid_of(obj)))
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from lws_core.admission import Denied, admit
 from lws_core.options import Options
-from lws_core.times import rfc3339
+from lws_core.times import epoch_s, rfc3339
 from lws_core.values import FrozenMap, Json, as_list, as_map, dig
 
 from . import ownership
@@ -83,11 +83,11 @@ def apply(store: Store, patch: Object, manager: str, rules: Rules, now_s: float)
             message = f'{patch["kind"]} "{name_of(patch)}": uid mismatch: the object does not exist'
             return store, Answer(409, None, message)
         return create(store, patch, manager, rules, now_s)
+    if wanted_version and wanted_version != meta(before)["resourceVersion"]:
+        return store, Answer(409, None, _modified(before))
     if wanted_uid and wanted_uid != uid_of(before):
         words = f"metadata.uid: Invalid value: {wanted_uid!r}: field is immutable"
         return store, Answer(422, None, words)
-    if wanted_version and wanted_version != meta(before)["resourceVersion"]:
-        return store, Answer(409, None, _modified(before))
     return _update(store, before, ownership.apply(before, patch, manager), rules)
 
 
@@ -133,29 +133,36 @@ def delete(
     propagation: str = "Background",
     grace_s: int | None = None,
 ) -> tuple[Store, Answer]:
-    """DELETE: at once, or marked where a finalizer or a pod's grace period stands in the way."""
+    """DELETE: at once, or marked where a finalizer or a pod's grace period stands in the way.
+
+    A pod that is being ended already stays as it is, finalizers too, unless a shorter grace period is asked
+    for. Of anything else the propagation that was asked for last holds.
+    """
     obj = store.objects.get(key)
     if obj is None:
         return store, Answer(404, None, f'"{key}" not found')
     if (uid and uid != uid_of(obj)) or (version and version != meta(obj)["resourceVersion"]):
         return store, Answer(409, None, f"the precondition on {key} does not hold")
-    finalizers = list(as_list(meta(obj).get("finalizers")))
+    left_s = meta(obj).get("deletionGracePeriodSeconds")
+    left_s = left_s if isinstance(left_s, int) else 0
+    if left_s > 0 and (grace_s is None or grace_s >= left_s):
+        return store, Answer(200, obj)
     wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
-    if wanted and wanted not in finalizers:
-        finalizers.append(wanted)
-    grace = _grace_s(obj, grace_s)
+    others = [name for name in as_list(meta(obj).get("finalizers")) if name not in (FOREGROUND, ORPHAN)]
+    finalizers: tuple[Json, ...] = (*others, wanted) if wanted else tuple(others)
+    begun = terminating(obj)
+    grace = 0 if begun and left_s == 0 else _grace_s(obj, grace_s)
     if not finalizers and grace == 0:
         return store.remove(obj), Answer(200, obj)
-    shorter = terminating(obj) and grace >= int(str(meta(obj).get("deletionGracePeriodSeconds", 0)))
-    if shorter and tuple(finalizers) == as_list(meta(obj).get("finalizers")):
-        return store, Answer(200, obj)
-    ends = meta(obj).get("deletionTimestamp") if shorter else rfc3339(now_s + grace)
-    after = with_meta(
-        obj,
-        deletionTimestamp=ends,
-        deletionGracePeriodSeconds=meta(obj).get("deletionGracePeriodSeconds") if shorter else grace,
-        finalizers=tuple(finalizers) or None,
-    )
+    after = with_meta(obj, finalizers=finalizers or None)
+    if not begun or left_s > 0:
+        asked_s = (epoch_s(meta(obj)["deletionTimestamp"]) or now_s) - left_s if begun else now_s
+        after = with_meta(
+            after,
+            deletionTimestamp=rfc3339(max(now_s, asked_s + grace)),
+            deletionGracePeriodSeconds=grace,
+            generation=meta(obj).get("generation") if begun else _next_generation(obj),
+        )
     store, stored = store.replace(obj, after)
     return store, Answer(200, stored)
 
@@ -163,16 +170,17 @@ def delete(
 def remove_finalizer(store: Store, obj: Object, finalizer: str) -> Store:
     """The store after a finalizer was removed; with it the object, if nothing else keeps it."""
     left = tuple(name for name in as_list(meta(obj).get("finalizers")) if name != finalizer)
-    graceful = obj["kind"] == "Pod" and meta(obj).get("deletionGracePeriodSeconds") not in (0, None)
+    graceful = meta(obj).get("deletionGracePeriodSeconds") not in (0, None)
     if terminating(obj) and not left and not graceful:
         return store.remove(obj)
     return store.replace(obj, with_meta(obj, finalizers=left or None))[0]
 
 
-def finish_pod(store: Store, obj: Object) -> Store:
+def finish_pod(store: Store, obj: Object, now_s: float) -> Store:
     """The kubelet's last word on a terminating pod: it is gone unless a finalizer keeps the object."""
     if as_list(meta(obj).get("finalizers")):
-        return store.replace(obj, with_meta(obj, deletionGracePeriodSeconds=0))[0]
+        ended = with_meta(obj, deletionTimestamp=rfc3339(now_s), deletionGracePeriodSeconds=0)
+        return store.replace(obj, ended)[0]
     return store.remove(obj)
 
 
@@ -185,10 +193,14 @@ def _update(store: Store, before: Object, after: Object, rules: Rules) -> tuple[
             return store, Answer(422, None, f'StatefulSet.apps "{name_of(before)}" is invalid: {_FORBIDDEN}')
     after = _completed(after, rules)
     if before.get("spec") != after.get("spec"):
-        generation = meta(before).get("generation")
-        after = with_meta(after, generation=(generation if isinstance(generation, int) else 0) + 1)
+        after = with_meta(after, generation=_next_generation(before))
     store, stored = store.replace(before, after)
     return store, Answer(200, stored)
+
+
+def _next_generation(obj: Object) -> int:
+    generation = meta(obj).get("generation")
+    return (generation if isinstance(generation, int) else 0) + 1
 
 
 def _admitted(obj: Object, rules: Rules) -> Object:

@@ -7,7 +7,7 @@ are gone; orphan deletion cuts the references.
 
 from __future__ import annotations
 
-from lws_core.values import as_list
+from lws_core.values import Json, as_list
 
 from . import api
 from .store import Object, Store, key_of, meta, namespace_of, owners, terminating, uid_of, with_meta
@@ -16,7 +16,7 @@ from .store import Object, Store, key_of, meta, namespace_of, owners, terminatin
 def after_deletion(store: Store, gone: Object, now_s: float) -> Store:
     """The store after the dependents of an object that is gone were looked at."""
     for dependent in store.owned_by(uid_of(gone)):
-        store = _without_owners_gone(store, dependent, now_s)
+        store = _look_at(store, dependent, now_s)
     return store
 
 
@@ -25,43 +25,68 @@ def lacks_an_owner(store: Store, obj: Object) -> bool:
     return any(not store.exists(reference, namespace_of(obj)) for reference in owners(obj))
 
 
-def _without_owners_gone(store: Store, obj: Object, now_s: float) -> Store:
-    present = tuple(ref for ref in owners(obj) if store.exists(ref, namespace_of(obj)))
-    if present:
-        return store.replace(obj, with_meta(obj, ownerReferences=present))[0]
-    return store if terminating(obj) else api.delete(store, key_of(obj), now_s)[0]
-
-
 def collect(store: Store, key: str, now_s: float) -> Store:
     """The store after one look at an object: one that lacks an owner, or that a finalizer keeps."""
     obj = store.objects.get(key)
     if obj is None:
         return store
-    if not terminating(obj):
-        return _without_owners_gone(store, obj, now_s) if lacks_an_owner(store, obj) else store
-    finalizers = as_list(meta(obj).get("finalizers"))
-    if api.ORPHAN in finalizers:
-        for dependent in store.owned_by(uid_of(obj)):
-            left = tuple(ref for ref in owners(dependent) if ref["uid"] != uid_of(obj))
-            store, _ = store.replace(dependent, with_meta(dependent, ownerReferences=left))
-        return api.remove_finalizer(store, store.objects.get(key) or obj, api.ORPHAN)
-    if api.FOREGROUND not in finalizers:
+    if api.ORPHAN in _finalizers(obj):
+        return _orphan(store, obj) if terminating(obj) else store
+    return _wait_for_dependents(store, obj, now_s) if _waits(obj) else _look_at(store, obj, now_s)
+
+
+def _look_at(store: Store, obj: Object, now_s: float) -> Store:
+    """An object stays while one owner is there that does not wait for it to go; the references to others
+    are cut then. Without such an owner it goes; as its owner does, where that waits and it has dependents."""
+    if terminating(obj):
         return store
-    blocking = [
-        dependent
+    present = {}
+    for reference in owners(obj):
+        owner = store.owner(reference, namespace_of(obj))
+        if owner is not None:
+            present[reference] = owner
+    solid = tuple(reference for reference, owner in present.items() if not _waits(owner))
+    if len(solid) == len(owners(obj)):
+        return store
+    if solid:
+        return store.replace(obj, with_meta(obj, ownerReferences=solid))[0]
+    way = "Background"
+    if api.ORPHAN in _finalizers(obj):
+        way = "Orphan"
+    elif api.FOREGROUND in _finalizers(obj) or (present and store.owned_by(uid_of(obj))):
+        way = "Foreground"
+    return api.delete(store, key_of(obj), now_s, propagation=way)[0]
+
+
+def _wait_for_dependents(store: Store, obj: Object, now_s: float) -> Store:
+    """An object that is deleted in the foreground goes once no dependent blocks it."""
+    dependents = store.owned_by(uid_of(obj))
+    for dependent in dependents:
+        store = _look_at(store, dependent, now_s)
+    blocked = any(
+        ref["uid"] == uid_of(obj) and ref.get("blockOwnerDeletion") is True
         for dependent in store.owned_by(uid_of(obj))
-        if any(ref["uid"] == uid_of(obj) and ref.get("blockOwnerDeletion") for ref in owners(dependent))
-    ]
-    if not blocking:
-        return api.remove_finalizer(store, obj, api.FOREGROUND)
-    for dependent in blocking:
-        if not terminating(dependent):
-            way = "Foreground" if store.owned_by(uid_of(dependent)) else "Background"
-            store, _ = api.delete(store, key_of(dependent), now_s, propagation=way)
-    return store
+        for ref in owners(dependent)
+    )
+    return store if blocked else api.remove_finalizer(store, obj, api.FOREGROUND)
+
+
+def _orphan(store: Store, obj: Object) -> Store:
+    for dependent in store.owned_by(uid_of(obj)):
+        left = tuple(ref for ref in owners(dependent) if ref["uid"] != uid_of(obj))
+        store, _ = store.replace(dependent, with_meta(dependent, ownerReferences=left or None))
+    return api.remove_finalizer(store, obj, api.ORPHAN)
+
+
+def _waits(obj: Object) -> bool:
+    """Whether an object is being deleted once its dependents are."""
+    return terminating(obj) and api.FOREGROUND in _finalizers(obj)
+
+
+def _finalizers(obj: Object) -> tuple[Json, ...]:
+    return as_list(meta(obj).get("finalizers"))
 
 
 def is_kept(obj: Object) -> bool:
     """Whether an object waits for the collector."""
-    finalizers = as_list(meta(obj).get("finalizers"))
-    return terminating(obj) and (api.FOREGROUND in finalizers or api.ORPHAN in finalizers)
+    return _waits(obj) or (terminating(obj) and api.ORPHAN in _finalizers(obj))

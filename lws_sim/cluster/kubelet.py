@@ -8,9 +8,10 @@ from lws_core.times import rfc3339
 from lws_core.values import FrozenMap, Json, as_list, as_map, as_maps, freeze_map
 
 from . import api
-from .store import Object, Store, terminating, with_status
+from .store import Object, Store, meta, terminating, with_status
 
 READY: Final = "Ready"
+FINISHED: Final = ("Succeeded", "Failed")
 
 
 def start(store: Store, pod: Object, node: str, now_s: float) -> Store:
@@ -74,9 +75,16 @@ def fail(store: Store, pod: Object, reason: str, now_s: float) -> Store:
     return store.replace(pod, after)[0]
 
 
-def end(store: Store, pod: Object) -> Store:
-    """Its containers have stopped after its deletion was asked for."""
-    return api.finish_pod(store, pod) if terminating(pod) else store
+def end(store: Store, pod: Object, now_s: float) -> Store:
+    """Its containers have stopped after its deletion was asked for. An object that is kept shows that."""
+    if not terminating(pod):
+        return store
+    phase = as_map(pod.get("status")).get("phase")
+    if as_list(meta(pod).get("finalizers")) and phase not in FINISHED:
+        store, pod = store.replace(
+            pod, with_status(pod, phase="Succeeded", conditions=_conditions(pod, False, now_s))
+        )
+    return api.finish_pod(store, pod, now_s)
 
 
 def _conditions(pod: Object, ready: bool, now_s: float) -> tuple[FrozenMap[Json], ...]:

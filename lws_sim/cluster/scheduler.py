@@ -14,7 +14,8 @@ from typing import Final
 from lws_core.quantity import parse
 from lws_core.values import EMPTY, FrozenMap, Json, Labels, as_list, as_map, as_maps, dig, freeze_map, strings
 
-from .store import Object, Store, meta, name_of, namespace_of, terminating, uid_of, with_status
+from .kubelet import FINISHED
+from .store import Object, Store, meta, name_of, namespace_of, uid_of, with_status
 
 _POD_SLOTS: Final = "pods"
 
@@ -23,7 +24,11 @@ def find_node(store: Store, pod: Object, *, endless: bool, now_s: float) -> tupl
     """A node for the pod, "" where there is none; the store with the node, if that is a fresh one."""
     if endless:
         return _fresh_node(store, pod, now_s)
-    running = [other for other in store.all("Pod") if dig(other, "spec", "nodeName")]
+    running = [
+        other
+        for other in store.all("Pod")
+        if dig(other, "spec", "nodeName") and dig(other, "status", "phase") not in FINISHED
+    ]
     nodes = {name_of(node): node for node in store.all("Node")}
     return store, next((name for name, node in nodes.items() if _fits(pod, node, nodes, running)), "")
 
@@ -128,10 +133,14 @@ def _has_room(pod: Object, node: Object, running: list[Object]) -> bool:
 
 def _may_share(pod: Object, labels: Labels, nodes: dict[str, Object], running: list[Object]) -> bool:
     """Whether the pod's own terms allow this node, and the terms of those already there allow the pod."""
-    for term in _terms(pod, "podAffinity"):
-        in_domain = [o for o in running if _same_domain(term, labels, o, nodes) and _matches(term, o, pod)]
-        first_of_its_kind = not any(_matches(term, o, pod) for o in running) and _matches(term, pod, pod)
-        if str(term.get("topologyKey")) not in labels or not (in_domain or first_of_its_kind):
+    wanted = _terms(pod, "podAffinity")
+    if any(str(term.get("topologyKey")) not in labels for term in wanted):
+        return False
+    friends = [other for other in running if wanted and all(_matches(term, other, pod) for term in wanted)]
+    if not all(any(_same_domain(term, labels, other, nodes) for other in friends) for term in wanted):
+        # The first of its kind may go anywhere, if it is what it wants to be near to.
+        placed = any(_has_domain(term, other, nodes) for other in friends for term in wanted)
+        if placed or not all(_matches(term, pod, pod) for term in wanted):
             return False
     for term in _terms(pod, "podAntiAffinity"):
         if any(_same_domain(term, labels, o, nodes) and _matches(term, o, pod) for o in running):
@@ -149,15 +158,20 @@ def _terms(pod: Object, kind: str) -> list[FrozenMap[Json]]:
 
 def _same_domain(term: FrozenMap[Json], labels: Labels, other: Object, nodes: dict[str, Object]) -> bool:
     key = str(term.get("topologyKey"))
-    node = nodes.get(str(dig(other, "spec", "nodeName")))
-    theirs = EMPTY if node is None else strings(meta(node).get("labels"))
-    return key in labels and labels[key] == theirs.get(key)
+    return key in labels and labels[key] == _labels_of_node(other, nodes).get(key)
+
+
+def _has_domain(term: FrozenMap[Json], pod: Object, nodes: dict[str, Object]) -> bool:
+    return str(term.get("topologyKey")) in _labels_of_node(pod, nodes)
+
+
+def _labels_of_node(pod: Object, nodes: dict[str, Object]) -> Labels:
+    node = nodes.get(str(dig(pod, "spec", "nodeName")))
+    return EMPTY if node is None else strings(meta(node).get("labels"))
 
 
 def _matches(term: FrozenMap[Json], pod: Object, whose: Object) -> bool:
     """Whether a pod is one that a term of `whose` speaks of."""
-    if terminating(pod) and dig(pod, "status", "phase") in ("Succeeded", "Failed"):
-        return False
     if "namespaceSelector" not in term and namespace_of(pod) != namespace_of(whose):
         return False
     labels = strings(meta(pod).get("labels"))

@@ -20,16 +20,31 @@ from lws_core.names import parent_and_ordinal
 from lws_core.values import EMPTY, FrozenMap, Json, as_list, as_map, dig, digest, freeze_map
 
 from . import api
-from .claims import create_claims, own_claims
-from .store import Object, Store, label, meta, name_of, namespace_of, terminating, uid_of, with_status
+from .claims import create_claims, has_stale_claim, tend_claims
+from .store import (
+    Object,
+    Store,
+    controller_uid,
+    key_of,
+    label,
+    meta,
+    name_of,
+    namespace_of,
+    owners,
+    terminating,
+    uid_of,
+    with_meta,
+    with_status,
+)
 
 MANAGER: Final = "kube-controller-manager"
 REVISION_LABEL: Final = "controller-revision-hash"
+_LARGEST_BATCH: Final = 500
 
 
 @attrs.frozen
 class PodFacts:
-    """What a sync reads of a pod."""
+    """What a sync reads of a pod. `available`: it counts for a rolling update."""
 
     ordinal: int
     revision: str
@@ -94,25 +109,29 @@ def facts(pod: Object) -> PodFacts:
 
 
 def sync(store: Store, namespace: str, name: str, rules: api.Rules, now_s: float) -> Synced:
-    """One sync of a StatefulSet; the store as it is where there is none such."""
+    """One sync of a StatefulSet; the store as it is where there is none such.
+
+    The pods are those that there were when it began, for its decisions and for the status that it writes.
+    """
     obj = store.get("StatefulSet", namespace, name)
     if obj is None:
         return Synced(store)
-    owned = store.owned_by(uid_of(obj))
-    store, update, current = _revisions(
-        store, obj, tuple(o for o in owned if o["kind"] == "ControllerRevision"), now_s
-    )
+    revisions = tuple(o for o in store.owned_by(uid_of(obj)) if o["kind"] == "ControllerRevision")
+    store, update, current = _revisions(store, obj, revisions, now_s)
     target = _Set.of(obj)
-    if terminating(obj):
-        return Synced(_write_status(store, target, update, current))
+    if not terminating(obj):
+        store = _adopt(store, target)
     pods = pods_of(store, obj)
-    created, failed = _create_missing(store, target, pods, update, current, rules, now_s)
-    if created is not store:
-        store, pods = created, pods_of(created, obj)
-    if not failed:
+    failed, replaced = False, 0
+    if not terminating(obj):
+        store, failed = _tend_replicas(store, target, pods, update, current, rules, now_s)
+    if not terminating(obj) and not failed:
         store = _delete_surplus(store, target, pods, now_s)
-        store = _replace_outdated(store, target, pods, name_of(update), rules, now_s)
-    return Synced(_write_status(store, target, update, current), failed)
+        store, replaced = _replace_outdated(store, target, pods, name_of(update), rules, now_s)
+    store = _write_status(store, target, pods, update, current, replaced)
+    return Synced(
+        _truncate(store, target, pods, (*revisions, update), {name_of(update), name_of(current)}), failed
+    )
 
 
 def pods_of(store: Store, obj: Object) -> dict[int, Object]:
@@ -133,10 +152,17 @@ def _revisions(
         raised = equal[-1].with_("revision", _int(ordered[-1].get("revision")) + 1)
         store, update = store.replace(equal[-1], raised)
     else:
-        store, update = store.insert(_revision(obj, template, ordered), now_s)
+        store, update = _create_revision(store, _revision(obj, template, ordered), now_s)
     by_name = {name_of(r): r for r in (*revisions, update)}
     current = by_name.get(str(dig(obj, "status", "currentRevision") or ""), update)
     return store, update, current
+
+
+def _create_revision(store: Store, revision: Object, now_s: float) -> tuple[Store, Object]:
+    """A revision's name tells its template: one that is there already, left by an earlier StatefulSet of the
+    name, serves until it is collected."""
+    there = store.objects.get(key_of(revision))
+    return (store, there) if there is not None else store.insert(revision, now_s)
 
 
 def _revision(obj: Object, template: Json, ordered: list[Object]) -> Object:
@@ -157,7 +183,20 @@ def _revision(obj: Object, template: Json, ordered: list[Object]) -> Object:
     )
 
 
-def _create_missing(
+def _adopt(store: Store, target: _Set) -> Store:
+    """The pods in its range that nobody controls and that its selector means become its own."""
+    wanted = as_map(dig(target.obj, "spec", "selector", "matchLabels"))
+    for ordinal in range(target.start, target.start + target.replicas):
+        pod = store.get("Pod", namespace_of(target.obj), f"{name_of(target.obj)}-{ordinal}")
+        if pod is None or controller_uid(pod) or terminating(pod):
+            continue
+        if all(label(pod, key) == value for key, value in wanted.items()):
+            mine = with_meta(pod, ownerReferences=(*owners(pod), _reference(target.obj)))
+            store, _ = store.replace(pod, mine)
+    return store
+
+
+def _tend_replicas(
     store: Store,
     target: _Set,
     pods: dict[int, Object],
@@ -166,79 +205,115 @@ def _create_missing(
     rules: api.Rules,
     now_s: float,
 ) -> tuple[Store, bool]:
-    """Pods for the ordinals that have none; finished ones make room. True where a creation failed."""
-    failed = False
-    for ordinal in range(target.start, target.start + target.replicas):
-        pod = pods.get(ordinal)
-        if pod is None:
-            below = ordinal < target.start + target.partition
-            new = _pod(target.obj, current if below else update, ordinal)
-            store = create_claims(store, target.obj, name_of(new), now_s)
-            store, answer = api.create(store, new, MANAGER, rules, now_s)
-            failed = failed or not answer.ok
-        elif facts(pod).finished and not facts(pod).terminating:
-            store, _ = api.delete(store, _key(pod), now_s)
-    return store, failed
+    """Pods for the ordinals that have none; finished ones make room. True where a creation failed.
+
+    In batches of 1, 2, 4 and so on: after one with a failure the rest waits for the next sync.
+    """
+    left = list(range(target.start, target.start + target.replicas))
+    size = 1
+    while left:
+        batch, left = left[:size], left[size:]
+        failed = False
+        for ordinal in batch:
+            pod = pods.get(ordinal)
+            if pod is None:
+                below = ordinal < target.start + target.partition
+                new = _pod(target.obj, current if below else update, ordinal)
+                store, created = _create_pod(store, target.obj, new, rules, now_s)
+                failed = failed or not created
+            elif not facts(pod).finished:
+                store = tend_claims(store, target.obj, pod, now_s, condemned=False)
+            elif not facts(pod).terminating:
+                store, _ = api.delete(store, _key(pod), now_s)
+        if failed:
+            return store, True
+        size = min(2 * size, _LARGEST_BATCH)
+    return store, False
+
+
+def _create_pod(store: Store, obj: Object, pod: Object, rules: api.Rules, now_s: float) -> tuple[Store, bool]:
+    """The store with the pod and its claims; False where it could not be created. A pod whose claim is about
+    to go with an earlier pod is left for a later sync."""
+    if has_stale_claim(store, obj, pod):
+        return store, True
+    store = create_claims(store, obj, name_of(pod), now_s)
+    store, answer = api.create(store, pod, MANAGER, rules, now_s)
+    if not answer.ok or answer.object is None:
+        return store, False
+    return tend_claims(store, obj, answer.object, now_s, condemned=False), True
 
 
 def _delete_surplus(store: Store, target: _Set, pods: dict[int, Object], now_s: float) -> Store:
-    for ordinal in sorted(pods, reverse=True):
-        pod = pods[ordinal]
-        if ordinal not in target and not facts(pod).terminating:
-            store = own_claims(store, target.obj, pod)
+    condemned = [pods[ordinal] for ordinal in sorted(pods, reverse=True) if ordinal not in target]
+    for pod in condemned:
+        store = tend_claims(store, target.obj, pod, now_s, condemned=True)
+        if not facts(pod).terminating:
             store, _ = api.delete(store, _key(pod), now_s)
     return store
 
 
 def _replace_outdated(
     store: Store, target: _Set, pods: dict[int, Object], update: str, rules: api.Rules, now_s: float
-) -> Store:
+) -> tuple[Store, int]:
+    """The store without the pods that are replaced now, and their number."""
     inside = [pods.get(ordinal) for ordinal in range(target.start, target.start + target.replicas)]
+    room = 1
     if rules.gate:
-        unavailable = sum(pod is None or not facts(pod).available for pod in inside)
-        room = target.max_unavailable - unavailable
-    else:
-        room = 1
+        room = target.max_unavailable - sum(pod is None or not facts(pod).available for pod in inside)
+    replaced = 0
     for pod in reversed(inside[target.partition :]):
-        if room < 1:
+        if replaced >= room or (pod is None and not rules.gate):
             break
         if pod is None:
-            if not rules.gate:
-                break
             continue
         known = facts(pod)
         if known.revision != update and not known.terminating:
             store, _ = api.delete(store, _key(pod), now_s)
-            room -= 1
+            replaced += 1
         elif not rules.gate and not known.available:
             break
-    return store
+    return store, replaced
 
 
-def _write_status(store: Store, target: _Set, update: Object, current: Object) -> Store:
-    obj = store.get("StatefulSet", namespace_of(target.obj), name_of(target.obj))
-    if obj is None:
-        return store
-    pods = [facts(pod) for pod in store.owned_by(uid_of(obj)) if pod["kind"] == "Pod"]
+def _write_status(
+    store: Store, target: _Set, pods: dict[int, Object], update: Object, current: Object, replaced: int
+) -> Store:
+    """The status as of the sync's beginning, less the pods that it replaced. A terminating pod that is ready
+    still counts as ready and available, but of no revision."""
+    known = [facts(pod) for pod in pods.values()]
     update_name, current_name = name_of(update), name_of(current)
-    living = [pod.revision for pod in pods if not pod.terminating]
-    at_update, at_current = living.count(update_name), living.count(current_name)
-    ready = sum([pod.running_and_ready for pod in pods])
+    living = [pod.revision for pod in known if not pod.terminating]
+    at_update, at_current = living.count(update_name), living.count(current_name) - replaced
+    ready = sum([pod.running_and_ready for pod in known])
     if at_update == ready == len(pods) == target.replicas:
         current_name, at_current = update_name, at_update
     after = with_status(
-        obj,
-        observedGeneration=meta(obj)["generation"],
+        target.obj,
+        observedGeneration=meta(target.obj)["generation"],
         replicas=len(pods),
         readyReplicas=ready,
-        availableReplicas=sum([pod.available for pod in pods]),
+        availableReplicas=ready,
         currentReplicas=at_current,
         updatedReplicas=at_update,
         currentRevision=current_name,
         updateRevision=update_name,
         collisionCount=0,
     )
-    return store.replace(obj, after)[0]
+    return store.replace(target.obj, after)[0]
+
+
+def _truncate(
+    store: Store, target: _Set, pods: dict[int, Object], revisions: tuple[Object, ...], live: set[str]
+) -> Store:
+    """The store without the oldest of the revisions that no pod is of, beyond the limit of the history."""
+    used = live | {facts(pod).revision for pod in pods.values()}
+    history = sorted(
+        (r for r in revisions if name_of(r) not in used), key=lambda r: (_int(r.get("revision")), name_of(r))
+    )
+    limit = _int(dig(target.obj, "spec", "revisionHistoryLimit"), 10)
+    for revision in history[: max(0, len(history) - limit)]:
+        store = store.remove(revision)
+    return store
 
 
 def _pod(obj: Object, revision: Object, ordinal: int) -> Object:

@@ -51,8 +51,12 @@ class Store:
 
     def exists(self, reference: FrozenMap[Json], namespace: str) -> bool:
         """Whether the very object of an owner reference is there."""
+        return self.owner(reference, namespace) is not None
+
+    def owner(self, reference: FrozenMap[Json], namespace: str) -> Object | None:
+        """The object of an owner reference, by UID."""
         owner = self.objects.get(f"{reference['kind']}/{namespace}/{reference['name']}")
-        return owner is not None and uid_of(owner) == reference["uid"]
+        return owner if owner is not None and uid_of(owner) == reference["uid"] else None
 
     def insert(self, obj: Object, now_s: float) -> tuple[Store, Object]:
         """A new object, with UID, creation time and resourceVersion."""
