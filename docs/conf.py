@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-_PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+_PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 project: str = "LeaderWorkerSet"
 author: str = "The authors of this project"
-release: str = _PROJECT["version"]
+release: str = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
 version: str = release
 
 extensions: list[str] = ["myst_parser"]
