@@ -134,12 +134,14 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     if rolling or position.surge_out:
         replicas = _keep_serving(budget, position, groups, wanted, wedged)
     staying = attrs.evolve(groups, ready=groups.ready & below(min(position.replicas, replicas)))
-    spare = staying.ready.bit_count() - budget.floor
-    over_budget = wedged and replicas == position.replicas
-    allowance = max(spare, 1 if over_budget else 0)
-    partition = _partition(
-        budget, position, staying, replicas, rolling, writes_template, allowance, over_budget
-    )
+    allowance = max(0, staying.ready.bit_count() - budget.floor)
+    partition = _partition(budget, position, staying, replicas, rolling, writes_template, allowance)
+    over_budget = wedged and replicas == position.replicas and partition >= position.partition
+    if over_budget:
+        allowance = max(allowance, 1)
+        partition = _partition(
+            budget, position, staying, replicas, rolling, writes_template, allowance, over_budget=True
+        )
     if (replicas, partition) != (position.replicas, position.partition) or writes_template:
         return Step(replicas, partition, allowance, over_budget and partition < position.partition)
     return _standing(budget, position, groups, allowance)
@@ -183,11 +185,15 @@ def _replicas(budget: Budget, position: Position, groups: Groups, rolling: bool)
 
 
 def _wedged(budget: Budget, position: Position, groups: Groups, wanted: int) -> bool:
-    """Whether broken outdated groups alone have spent the budget, and nothing is on its way."""
+    """Whether broken outdated groups alone have spent the budget, and nothing is on its way: no updated
+    group that loads, no surge, and no replacement that costs nothing, as where only broken groups are
+    released."""
     unready = below(position.replicas) & ~groups.ready
+    released = groups.outdated & ~groups.terminating & span(position.partition, position.replicas)
     return (
         unready != 0
         and unready & ~groups.broken == 0
+        and (released == 0 or released & groups.ready != 0)
         and budget.replicas <= position.replicas
         and wanted <= position.replicas
         and (groups.ready & below(position.replicas)).bit_count() <= budget.floor
@@ -213,7 +219,8 @@ def _partition(
     rolling: bool,
     writes_template: bool,
     allowance: int,
-    over_budget: bool,
+    *,
+    over_budget: bool = False,
 ) -> int:
     staying = min(position.replicas, replicas)
     exposable = groups.ready & groups.outdated
@@ -234,7 +241,8 @@ def _partition(
     target = max(target, budget.partition)
     if safe <= max(target, position.partition):
         return max(target, safe)
-    touched = ~(groups.outdated & ~groups.terminating) & span(position.partition, staying)
+    movable = span(max(position.partition, budget.partition), staying)
+    touched = ~(groups.outdated & ~groups.terminating) & movable
     limit = lowest(touched) if touched else staying
     return max(target, min(safe, limit))
 
@@ -264,10 +272,10 @@ def _standing(budget: Budget, position: Position, groups: Groups, allowance: int
     outdated = groups.outdated & span(budget.partition, budget.replicas)
     absent = below(position.replicas) & ~groups.present
     loading = below(position.replicas) & groups.updated & ~groups.ready
-    released = outdated & ~below(position.partition)
+    released = groups.outdated & span(max(position.partition, budget.partition), position.replicas)
     if position.replicas < budget.replicas:
         return Blocked(*here, "ScalingUp", span(position.replicas, budget.replicas))
-    if outdated and released:
+    if released:
         return Blocked(*here, "Replacing", released)
     if outdated and not loading | absent:
         return Blocked(*here, "BudgetSpent", below(position.replicas) & ~groups.ready)
