@@ -8,7 +8,8 @@ from pathlib import Path
 _PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 project: str = "LeaderWorkerSet"
-author: str = "The authors of this project"
+author: str = "the authors"
+project_copyright: str = "the authors, under the Apache License 2.0"
 release: str = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
 version: str = release
 
