@@ -79,6 +79,17 @@ def read_manifests(paths: Sequence[str]) -> Manifests:
     return Manifests(tuple(documents), tuple(problems))
 
 
+def read_value(text: str) -> Json:
+    """One YAML value, as it stands on a command line. Raises ValueError, saying what is wrong."""
+    try:
+        values = list(_yaml_values(text))
+    except _Unreadable as problem:
+        raise ValueError(str(problem)) from None
+    if len(values) > 1:
+        raise ValueError("is more than one value")
+    return values[0] if values else None
+
+
 def _files(path: str) -> tuple[list[str], list[str]]:
     if path == STDIN or not os.path.isdir(path):
         return [path], []

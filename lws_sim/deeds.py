@@ -29,7 +29,14 @@ Admit: TypeAlias = Callable[[Object, Object], tuple[Object, tuple[FieldError, ..
 
 
 class ImpossibleStep(ValueError):
-    """A step that cannot be taken: what it names is not there, or the set it leads to is not valid."""
+    """A step that cannot be taken: what it names is not there, or the set it leads to is not valid.
+
+    `step_index` is the step's place in the script, where it was taken from one.
+    """
+
+    def __init__(self, problem: str, step_index: int | None = None) -> None:
+        super().__init__(problem)
+        self.step_index = step_index
 
 
 @attrs.frozen
@@ -99,9 +106,11 @@ def tell(deed: script.Deed) -> str:
             return f"node of {_pods(pods)} {'is back' if back else 'is lost'}"
         case script.SlowLoad(group, load_s):
             never = load_s == script.NEVER
-            return f"R-{group} will {'never load' if never else f'take {load_s:g} s to load'}"
+            return f"R-{group} will {'never load' if never else f'take {script.duration(load_s)} to load'}"
         case script.AddNodes(nodes):
             return f"{nodes.count} nodes join"
+        case script.DeleteSet():
+            return "the set is deleted"
         case script.RestartOperator():
             return "operator restarts"
 
@@ -147,6 +156,9 @@ def _do(player: Player, deed: script.Deed) -> Player:
             count = len(world.store.all("Node"))
             for node in make_nodes(nodes, count):
                 world = cluster.write(world, world.store.insert(node, world.now_s)[0])
+        case script.DeleteSet():
+            key = key_of(player.manifest)
+            world = cluster.write(world, api.delete(world.store, key, world.now_s)[0])
         case script.RestartOperator():
             world = cluster.restart_controller(world, player.owner)
         case script.Crash() | script.Evict() | script.DeletePods() | script.LoseNode():
@@ -156,7 +168,8 @@ def _do(player: Player, deed: script.Deed) -> Player:
 
 
 def set_field(manifest: Object, path: str, value: Json) -> Object:
-    """The manifest with one field set. Raises ImpossibleStep for a path that leads nowhere.
+    """The manifest with one field set, or without it for None. Raises ImpossibleStep for a path that leads
+    nowhere.
 
     `spec.replicas`; an item of a list by its index, and a key with dots in it, in brackets:
     `spec.leaderWorkerTemplate.workerTemplate.spec.containers[0].image`, `metadata.annotations[a.b/c]`.
@@ -193,6 +206,8 @@ def _set(value: Json, parts: list[str], item: Json, path: str) -> Json:
     if not isinstance(value, FrozenMap | None):
         raise ImpossibleStep(f"{path}: {canonical(value)} has no field {first}")
     fields = as_map(value)
+    if item is None and not rest:
+        return fields.without(first)
     return fields.with_(first, _set(fields.get(first), rest, item, path))
 
 

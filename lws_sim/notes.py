@@ -28,7 +28,7 @@ class Change:
 
 def note(change: Change, before: Standing, now: Standing) -> str:
     """The words for a row that began at `before` and ended at `now`."""
-    said = [text[:1].upper() + text[1:] for text in change.told]
+    said = [_capital(text) for text in change.told]
     if change.started:
         said.append("Rolling update started")
     elif change.finished:
@@ -41,6 +41,11 @@ def note(change: Change, before: Standing, now: Standing) -> str:
     return "; ".join(said)
 
 
+def _capital(text: str) -> str:
+    """`text` as a sentence begins, a field's path apart."""
+    return text if text.startswith(("spec.", "metadata.")) else text[:1].upper() + text[1:]
+
+
 def _partition(before: Standing, now: Standing) -> list[str]:
     if now.partition < before.partition:
         return [f"Partition changes from {before.partition} to {now.partition}"]
@@ -51,7 +56,7 @@ def _partition(before: Standing, now: Standing) -> list[str]:
 
 def _replicas(change: Change, before: Standing, now: Standing) -> list[str]:
     fewer = before.replicas - now.replicas
-    if fewer > 0 and before.replicas > change.own_replicas and now.replicas >= change.own_replicas:
+    if fewer > 0 and now.replicas >= change.own_replicas:
         if change.reclaimed:
             return ["Release another Replica" if fewer == 1 else f"Release {fewer} more Replicas"]
         replicas = "a Replica" if fewer == 1 else f"{fewer} Replicas"

@@ -152,6 +152,11 @@ class AddNodes:
 
 
 @attrs.frozen
+class DeleteSet:
+    """The set is deleted, its dependents in the background."""
+
+
+@attrs.frozen
 class RestartOperator:
     """The operator loses its memory and lists everything again."""
 
@@ -169,6 +174,7 @@ Deed: TypeAlias = (
     | LoseNode
     | SlowLoad
     | AddNodes
+    | DeleteSet
     | RestartOperator
 )
 
@@ -222,6 +228,18 @@ def parse_duration_s(text: Json) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def duration(seconds: float) -> str:
+    """A number of seconds as a duration of two units at most: "0s", "90s", "4m10s", "2h05m"."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{seconds:.4g}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 120:
+        return f"{minutes}m{rest:02d}s" if rest else f"{minutes}m"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}h{minutes:02d}m" if minutes else f"{hours}h"
+
+
 class _Reader:
     """Reads values and collects what is wrong with them."""
 
@@ -241,6 +259,7 @@ class _Reader:
             "restoreNode": lambda value, path: iter((LoseNode(self._places(value, path), back=True),)),
             "load": self._slow_loads,
             "addNodes": lambda value, path: (AddNodes(nodes) for nodes in self._node_list(value, path)),
+            "deleteSet": lambda value, path: self._flag(value, path, DeleteSet()),
             "restartOperator": lambda value, path: self._flag(value, path, RestartOperator()),
         }
 
@@ -298,7 +317,7 @@ class _Reader:
 
     def _set_fields(self, value: Json, path: str) -> Iterator[Deed]:
         for field, item in self._map(value, path, None).items():
-            if not field.startswith(("spec.", "metadata.labels.", "metadata.annotations.")):
+            if not field.startswith(("spec.", "metadata.labels", "metadata.annotations")):
                 detail = 'must be a path such as "spec.replicas" or "metadata.annotations.note"'
                 self._wrong(path, field, detail)
             yield SetField(field, item)

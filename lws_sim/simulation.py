@@ -28,7 +28,7 @@ from . import scenario as script
 from . import world as cluster
 from .census import Census, Standing
 from .cluster.store import Change as StoreChange
-from .cluster.store import Object
+from .cluster.store import Object, key_of
 from .deeds import Admit, ImpossibleStep, Player, admit_update, is_shown, make_nodes, take, tell
 from .judging import Violation, judge
 from .notes import BEFORE, Change, note
@@ -54,8 +54,8 @@ def simulate(
 ) -> Trace:
     """What happens to a set when `steps` are taken, one after another, and until it comes to rest.
 
-    `manifest` has a namespace and every default filled in. Raises ImpossibleStep, its text naming the step,
-    and TooLarge.
+    `manifest` has a namespace and every default filled in. Raises ImpossibleStep and
+    TooLarge.
     Cost: about 2 ms for each pod that is created.
     """
     run = _Run(setting, options, choose, admit)
@@ -83,6 +83,7 @@ class _OpenRow:
     at_s: float
     before: Standing
     key: str
+    own_replicas: int
     told: tuple[str, ...] = ()
     fresh: bool = True
 
@@ -100,8 +101,9 @@ class _Run:
         self._violations: dict[Violation, None] = {}
         self._accelerators: dict[str, Fraction] = {}
         self._world = World()
+        self._budget = Budget(0)
         self._row: _OpenRow | None = None
-        self._rolling = self._reclaimed = False
+        self._rolling = self._reclaimed = self._deleted = False
         self._lowest: tuple[int, int] | None = None
         self._grown = 0
         self._most_pods = self._tasks = self._created_before = 0
@@ -118,7 +120,7 @@ class _Run:
             pass
         self._world = evolve(self._world, timing=self._timing())
         self._start_recording()
-        self._row = _OpenRow(0.0, self._census.standing, self._census.key)
+        self._row = _OpenRow(0.0, self._census.standing, self._census.key, self._budget.replicas)
 
     def create(self, manifest: Object) -> None:
         """A cluster in which the set has just been created."""
@@ -126,7 +128,7 @@ class _Run:
         self._start_recording()
         self._first_s = self._zero_s
         self._marks.append(Mark(0.0, "the set is created"))
-        self._row = _OpenRow(0.0, Standing(), "", ("the set is created",))
+        self._row = _OpenRow(0.0, Standing(), "", 0, ("the set is created",))
         self._put(manifest)
 
     def _begin(self, manifest: Object, timing: cluster.Timing) -> None:
@@ -171,7 +173,7 @@ class _Run:
                 self._wait_for(step, last_s)
                 self._take(step)
             except ImpossibleStep as problem:
-                raise ImpossibleStep(f"steps[{index}]: {problem}") from None
+                raise ImpossibleStep(str(problem), index) from None
             last_s = self._world.now_s
         while self._settle() and self._advance(None):
             pass
@@ -209,8 +211,9 @@ class _Run:
         self._marks.append(Mark(now_s - self._zero_s, ", ".join(told)))
         before = self._world
         self._player = take(attrs.evolve(self._player, world=before), step, self._admit)
-        self._take_budget(decode(self._player.manifest))
         self._world = self._player.world
+        self._deleted = self._world.store.objects.get(key_of(self._player.manifest)) is None
+        self._take_budget(decode(self._player.manifest))
         self._note_changes(before)
 
     def _settle(self, until: script.Condition | None = None) -> bool:
@@ -325,12 +328,13 @@ class _Run:
     def _open_row(self, told: tuple[str, ...], standing: Standing | None = None) -> None:
         standing = standing or self._census.standing
         self._close_row(standing)
-        self._row = _OpenRow(self._world.now_s - self._zero_s, standing, self._census.key, told)
+        at_s = self._world.now_s - self._zero_s
+        self._row = _OpenRow(at_s, standing, self._census.key, self._budget.replicas, told)
 
     def _close_row(self, now: Standing) -> None:
         row = self._row
         assert row is not None
-        started = row.key not in ("", self._census.key)
+        started = "" not in (row.key, self._census.key) and row.key != self._census.key
         if started:
             self._rolling, self._reclaimed = True, False
         complete = self._is_complete(now)
@@ -340,10 +344,10 @@ class _Run:
             started=started,
             finished=complete and self._rolling,
             reclaimed=self._reclaimed,
-            own_replicas=budget.replicas,
+            own_replicas=row.own_replicas,
             partition=budget.partition,
         )
-        if now.replicas < row.before.replicas and row.before.replicas > budget.replicas:
+        if row.own_replicas <= now.replicas < row.before.replicas:
             self._reclaimed = True
         if complete:
             self._rolling = False
@@ -364,6 +368,8 @@ class _Run:
     def _trace(self) -> Trace:
         memory = self._memory
         finished = isinstance(memory.decision, Done) and _is_available(memory)
+        if self._deleted:
+            finished = self._world.tally.pods == 0
         blocked_by = ""
         if not finished:
             blocked_by = explain(memory).text
@@ -425,7 +431,7 @@ class _Run:
 
     def _take_budget(self, lws: LeaderWorkerSet) -> None:
         """The budget of the set as it stands in the cluster from now on."""
-        self._budget: Budget = budget_of(lws)
+        self._budget = Budget(0) if self._deleted else budget_of(lws)
         pods = self._budget.ceiling * lws.spec.leader_worker_template.size
         if pods > MOST_PODS:
             raise TooLarge(

@@ -12,8 +12,10 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
+    "completion": "Print a completion script for a shell.",
     "crd": "Print the CustomResourceDefinition.",
     "defaults": "Print manifests with every default filled in.",
+    "simulate": "Show each step of a rollout, on a model of a cluster.",
     "render": "Print the objects that the operator makes for sets.",
     "validate": "Check manifests as the API server and the webhooks would.",
 }

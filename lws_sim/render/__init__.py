@@ -1,1 +1,1 @@
-"""A trace as a table, Markdown, HTML or SVG."""
+"""A trace as a table, a document, a picture, a page. Pure: text out, nothing written."""
