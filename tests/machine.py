@@ -466,6 +466,19 @@ def at_rest(manifest: FrozenMap[Json], options: Options = Options()) -> Bench:
     return bench
 
 
+def taken_over(
+    lws_name: str, objects: Iterable[FrozenMap[Json]], now_s: float, options: Options = Options()
+) -> controller.Look:
+    """The first look of a controller that starts on these objects."""
+    memory = controller.start(options)
+    for obj in objects:
+        of_set = obj["kind"] == names.KIND
+        thing = reading.read_set(obj) if of_set else projection.thing(obj, lws_name)
+        if thing is not None:
+            memory = controller.observe(memory, Seen(thing), now_s)
+    return controller.step(memory, Synced(), now_s)
+
+
 def writes(actions: Iterable[Action]) -> list[str]:
     """Actions in short, without events: `Create StatefulSet serve`."""
     return [
