@@ -80,7 +80,7 @@ def _summary(summary: Summary) -> dict[str, object]:
     return {
         "finished": summary.finished,
         "seconds": _number(summary.duration_s),
-        **({} if loads is None else {"loadTimes": round(loads, 2)}),
+        **({} if loads is None else {"loadTimes": _number(round(loads, 2))}),
         "lowestReady": summary.lowest_ready,
         "floor": summary.floor,
         "highestPods": summary.highest_pods,

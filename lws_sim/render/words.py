@@ -17,7 +17,8 @@ def summary_lines(trace: Trace) -> tuple[str, ...]:
     if summary.blocked_by:
         lines.append(f"Blocked: {summary.blocked_by}.")
     lines += [f"Breaks the rule {broken.rule}: {broken.text}." for broken in summary.violations]
-    lines.append(f"Ready groups: {summary.lowest_ready} at least; the budget allows {summary.floor}.")
+    failed = "; failures brought it lower" if summary.lowest_ready < summary.floor else ""
+    lines.append(f"Ready groups: {summary.lowest_ready} at least; the budget allows {summary.floor}{failed}.")
     lines.append(f"Pods: {summary.highest_pods} at most, {summary.pods_created} created.")
     if summary.accelerators:
         most = ", ".join(f"{count} {name}" for name, count in summary.accelerators.items())
