@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from machine import group, leader, worker, workers
+
+from lws_core.evidence import Evidence, find_evidence
+from lws_core.observed import Group, Owner
+
+
+def with_worker(**fields: Any) -> Group:
+    return attrs.evolve(group(0), workers=(worker(0, 1, **fields),))
+
+
+def test_healthy_group_never_gives_evidence() -> None:
+    assert find_evidence(group(0), 2) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"restarted": True}, "Restarted"),
+        ({"restarted": True, "phase": "Pending"}, "Restarted"),
+        ({"phase": "Failed"}, "Finished"),
+        ({"phase": "Succeeded"}, "Finished"),
+        ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+        ({"phase": "Failed", "restarted": True}, "Finished"),
+    ],
+)
+def test_pod_that_ended_always_is_evidence(fields: dict[str, Any], cause: Any) -> None:
+    assert find_evidence(with_worker(**fields), 2) == Evidence("serve-0-1", cause)
+    assert find_evidence(group(0, **fields), 2) == Evidence("serve-0", cause)
+
+
+def test_terminating_worker_always_is_evidence() -> None:
+    assert find_evidence(with_worker(deletion_s=3.0), 2) == Evidence("serve-0-1", "Deleted")
+
+
+def test_group_that_is_ending_never_gives_evidence() -> None:
+    """One cause, one recreation: what ends with a terminating leader says nothing."""
+    assert find_evidence(group(0, deletion_s=3.0, restarted=True), 2) is None
+    assert find_evidence(Group(0, None, (worker(0, 1, restarted=True),), workers(0)), 2) is None
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        pytest.param(with_worker(restarted=True, owner=Owner("StatefulSet", "serve-0", "old")), id="worker"),
+        pytest.param(
+            attrs.evolve(with_worker(restarted=True), leader=leader(0, uid="next")), id="StatefulSet"
+        ),
+        pytest.param(attrs.evolve(with_worker(restarted=True), statefulset=None), id="no StatefulSet"),
+        pytest.param(with_worker(restarted=True, key="old"), id="revision"),
+        pytest.param(with_worker(restarted=True, owner=None), id="nobody's"),
+    ],
+)
+def test_what_an_earlier_leader_left_never_is_evidence_against_the_next(leftover: Group) -> None:
+    assert find_evidence(leftover, 2) is None
+
+
+def test_worker_beyond_the_size_never_is_evidence() -> None:
+    extra = attrs.evolve(group(0), workers=(worker(0, 1), worker(0, 2, deletion_s=1.0)))
+    assert find_evidence(extra, 2) is None
+    assert find_evidence(extra, None) == Evidence("serve-0-2", "Deleted")
+
+
+def test_vanished_member_always_is_evidence_after_what_can_be_seen() -> None:
+    assert find_evidence(group(0), 2, "serve-0-1") == Evidence("serve-0-1", "Vanished")
+    assert find_evidence(group(0, restarted=True), 2, "serve-0-1") == Evidence("serve-0", "Restarted")
