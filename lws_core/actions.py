@@ -118,13 +118,15 @@ class TakeFields:
 
 @attrs.frozen
 class Delete:
-    """DELETE with UID and resourceVersion preconditions."""
+    """DELETE with UID and resourceVersion preconditions. `ended`: the pod whose end is answered by recreating
+    its group, "" where the deletion is none of a recreation."""
 
     ref: Ref
     uid: str
     resource_version: str
     propagation: Propagation
     why: str
+    ended: str = ""
 
 
 @attrs.frozen

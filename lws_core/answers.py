@@ -11,9 +11,9 @@ from typing import Final
 import attrs
 
 from . import names
-from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Request
+from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Request, TakeFields
 from .bits import with_bit
-from .events import event_of
+from .events import event_of, recreation_event
 from .memory import Memory, Retry
 from .observed import LeaderStatefulSet, Node, Pod
 from .sights import Gone, Outcome
@@ -47,6 +47,8 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
     before, thing = memory, outcome.thing
     match action:
         case Delete():
+            if action.ended and outcome.ok:
+                memory = evolve(memory, notices=(*memory.notices, recreation_event(action)))
             return _deleted(memory, action, outcome, now_s)
         case Read():
             return _read(memory, action, outcome)
@@ -105,7 +107,10 @@ def _read(memory: Memory, action: Read, outcome: Outcome) -> Memory:
 def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: float) -> Memory:
     before = memory.retries.get(key)
     attempts = 1 if before is None else before.attempts + 1
-    stale = outcome.code in (404, 409) or (outcome.code == 422 and _UNCHANGED_UID in outcome.message)
+    stale = outcome.code in (404, 409) or (
+        # a test of the patch failed, or the object of the name is another
+        outcome.code == 422 and (isinstance(action, TakeFields) or _UNCHANGED_UID in outcome.message)
+    )
     refused = outcome.code in _REFUSALS and not stale
     if stale:
         delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))

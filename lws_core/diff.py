@@ -15,6 +15,7 @@ from . import names
 from .actions import Apply, Create, Delete, Propagation, Ref, Request, TakeFields
 from .desired.claims import volume_claims
 from .desired.leader_statefulset import leader_statefulset
+from .evidence import Evidence
 from .observed import Child, Group, LeaderStatefulSet, Owner, Pod, WorkerStatefulSet
 from .plan import GroupPlan, Leaders, Manifest, SetPlan, SetView, Trouble
 from .rendered import encode
@@ -74,9 +75,7 @@ def diff_group(lws: LeaderWorkerSet, plan: GroupPlan, group: Group) -> Change:
     if isinstance(plan.restart, Recreate):
         if not plan.restart.recorded:
             return Change()  # the record first: it is a part of the leader StatefulSet
-        evidence = plan.restart.evidence
-        why = f"group {group.index} is recreated: pod {evidence.pod} {evidence.cause.lower()}"
-        return Change((delete_leader(lws, leader, "Foreground", why),))
+        return Change((recreate_group(lws, leader, plan.restart.evidence),))
     actions: list[Request] = []
     foreign: list[Trouble] = []
     for manifest in plan.missing:
@@ -128,6 +127,12 @@ def delete_leader(lws: LeaderWorkerSet, leader: Pod, propagation: Propagation, w
     return Delete(
         Ref("Pod", lws.namespace, leader.name), leader.uid, leader.resource_version, propagation, why
     )
+
+
+def recreate_group(lws: LeaderWorkerSet, leader: Pod, evidence: Evidence) -> Delete:
+    """The deletion of a leader that ends its whole group before the next one starts."""
+    why = f"group {leader.group_index} is recreated: pod {evidence.pod} {evidence.cause.lower()}"
+    return attrs.evolve(delete_leader(lws, leader, "Foreground", why), ended=evidence.pod)
 
 
 def _applied(lws: LeaderWorkerSet, leaders: Leaders, view: SetView, observed: LeaderStatefulSet) -> Manifest:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from . import names
-from .actions import Apply, Create, Event, PatchStatus, Request
+from .actions import Apply, Create, Delete, Event, PatchStatus, Request
 from .memory import Memory
 from .observed import LeaderStatefulSet, Revision
+from .plan import position_of
 from .sights import Thing
 from .spec import LeaderWorkerSet
 from .status import condition_event
@@ -38,6 +39,14 @@ def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
             return None
 
 
+def recreation_event(action: Delete) -> Event:
+    """The event of a group whose leader was deleted because one of its pods has ended."""
+    leader = action.ref.name
+    index = names.parent_and_ordinal(leader)[1]
+    note = f"Worker pod {action.ended} failed, deleted leader pod {leader} to recreate group {index}"
+    return Event("Normal", names.RECREATE_GROUP, "Delete", note, action.ref, action.uid)
+
+
 def _revision_event(before: Memory, action: Create, revision: Revision) -> Event:
     occasion = before.lineage.occasion if before.lineage is not None else None
     match occasion:
@@ -54,7 +63,7 @@ def _rollout_event(lws: LeaderWorkerSet, before: LeaderStatefulSet, after: Leade
     """Surge that is returned, or groups that the partition releases; a new revision tells of itself."""
     if before.labels.get(names.REVISION_KEY) != after.labels.get(names.REVISION_KEY):
         return None
-    first, last = max(after.replicas, lws.spec.replicas), before.replicas - 1
+    first, last = max(after.replicas, position_of(lws, before).applied_replicas), before.replicas - 1
     if first == last:
         return Event(
             "Normal", names.GROUPS_PROGRESSING, "Delete", f"deleting surge replica {lws.name}-{last}"

@@ -14,7 +14,6 @@ from .memory import Memory
 from .plan import Obstacle, Trouble
 from .restart import Hold
 from .rollout import Blocked, Done, Step
-from .spec import LeaderWorkerSet
 from .status import Reason, Stall
 
 State = Literal["AtRest", "Progressing", "Waiting", "Stalled", "Deleting", "Unknown"]
@@ -49,14 +48,14 @@ class Explanation:
     groups: tuple[int, ...] = ()
 
 
-def explain(memory: Memory) -> Explanation:
-    """Where a set stands, from what its controller knows."""
+def explain(memory: Memory, now_s: float) -> Explanation:
+    """Where a set stands at a moment (epoch seconds), from what its controller knows."""
     lws = memory.lws
     if lws is None and memory.unreadable is None:
         return Explanation("Unknown", "the set does not exist, or has not been seen yet")
     if lws is not None and lws.metadata.terminating:
         return Explanation("Deleting", "the set is being deleted; its objects go with it")
-    stall = _stall(memory)
+    stall = stall_of(memory, now_s)
     if stall is not None:
         return Explanation("Stalled", f"{stall.reason}: {stall.message}")
     match memory.decision:
@@ -70,7 +69,7 @@ def explain(memory: Memory) -> Explanation:
             return Explanation("Progressing", "the leader StatefulSet is being created")
 
 
-def stall_of(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Stall | None:
+def stall_of(memory: Memory, now_s: float) -> Stall | None:
     """What the condition Stalled says: the most urgent trouble, or that nothing has moved for too long."""
     stall = _stall(memory)
     if stall is not None or not isinstance(memory.decision, Blocked) or memory.progress_at_s is None:

@@ -26,7 +26,7 @@ def report(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Request,
     status = _status(memory, lws, now_s)
     if status == lws.status or (not is_urgent(lws.status, status) and _waits_s(memory) > now_s):
         return ()
-    return (_patch(lws, status, explain(memory).text),)
+    return (_patch(lws, status, explain(memory, now_s).text),)
 
 
 def report_unreadable(memory: Memory, now_s: float) -> tuple[Request, ...]:
@@ -87,7 +87,7 @@ def progress_deadline_s(memory: Memory) -> float | None:
 
 def _status(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Status:
     assert memory.lineage is not None
-    stall = stall_of(memory, lws, now_s)
+    stall = stall_of(memory, now_s)
     return next_status(lws, memory.summary, memory.lineage.key, own_statefulset(memory, lws), stall, now_s)
 
 

@@ -6,11 +6,11 @@ from typing import Final
 
 from .actions import Delete, Read, Ref, Request
 from .bits import indexes
-from .diff import delete_leader, diff_group
+from .diff import diff_group, recreate_group
 from .history import remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
-from .observed import Node
+from .observed import Node, Pod
 from .plan import GroupPlan, Trouble, plan_group
 from .restart import Hold, Recreate
 from .spec import LeaderWorkerSet
@@ -49,12 +49,12 @@ def _tend_group(
     change = diff_group(lws, plan, record.group)
     actions = [*change.actions, *_unrecorded(memory, lws, record, plan)]
     trouble = plan.trouble or next(iter(change.foreign), None)
-    stuck_at_s = None
-    if leader is not None and leader.deletion_s is not None:
-        stuck_at_s = leader.deletion_s + STUCK_S
-        if stuck_at_s <= now_s:
-            trouble, stuck_at_s = _stuck_on(memory, record), None
-            actions += _release(lws, record, trouble)
+    late, stuck_at_s = _overdue(record, now_s)
+    for pod in reversed(late):  # the leader's trouble is told last, and stays
+        lost = _stuck_on(memory, pod)
+        trouble = lost or trouble
+        if pod is leader and lost is not None:
+            actions += _release(lws, record, lost)
     if trouble is not None and trouble.node and trouble.node not in memory.nodes:
         actions.append(Read(Ref("Node", "", trouble.node), trouble.message))
     hold = plan.restart if isinstance(plan.restart, Hold) else None
@@ -82,28 +82,38 @@ def _unrecorded(memory: Memory, lws: LeaderWorkerSet, record: Record, plan: Grou
         return ()
     if not leader_write_refused(memory, lws):
         return ()
-    why = f"group {plan.index} is recreated: pod {restart.evidence.pod} {restart.evidence.cause.lower()}"
-    return (delete_leader(lws, leader, "Foreground", why),)
+    return (recreate_group(lws, leader, restart.evidence),)
 
 
-def _stuck_on(memory: Memory, record: Record) -> Trouble | None:
-    """Why a leader does not go: its node is lost, as far as is known."""
-    leader = record.group.leader
-    assert leader is not None
-    node: Node | None = memory.nodes.get(leader.node_name)
+def _overdue(record: Record, now_s: float) -> tuple[list[Pod], float | None]:
+    """The pods that should have ended long ago, the leader first, and when the next one would be (epoch
+    seconds)."""
+    group = record.group
+    ends = [
+        (pod.deletion_s + STUCK_S, pod)
+        for pod in (group.leader, *group.workers)
+        if pod is not None and pod.deletion_s is not None
+    ]
+    return [pod for at_s, pod in ends if at_s <= now_s], min((s for s, _ in ends if s > now_s), default=None)
+
+
+def _stuck_on(memory: Memory, pod: Pod) -> Trouble | None:
+    """Why a pod does not go: its node is lost, as far as is known; None where the node answers."""
+    node: Node | None = memory.nodes.get(pod.node_name)
     if node is not None and node.ready:
         return None
+    role = "leader" if pod.worker_index == 0 else "worker"
     message = (
-        f"leader pod {leader.name} is terminating on node {leader.node_name}, which is lost: its group comes "
-        "back once the node does, is deleted, or is tainted node.kubernetes.io/out-of-service"
+        f"{role} pod {pod.name} is terminating on node {pod.node_name}, which is lost: its group comes back "
+        "once the node does, is deleted, or is tainted node.kubernetes.io/out-of-service"
     )
-    return Trouble("NodeLost" if node is not None else "NoNode", message, leader.node_name)
+    return Trouble("NodeLost" if node is not None else "NoNode", message, pod.node_name)
 
 
-def _release(lws: LeaderWorkerSet, record: Record, trouble: Trouble | None) -> tuple[Request, ...]:
+def _release(lws: LeaderWorkerSet, record: Record, trouble: Trouble) -> tuple[Request, ...]:
     """The workers of a leader that is lost hold accelerators for nothing: let them go."""
     workers, leader = record.group.statefulset, record.group.leader
-    if trouble is None or trouble.obstacle != "NodeLost" or workers is None or workers.terminating:
+    if trouble.obstacle != "NodeLost" or workers is None or workers.terminating:
         return ()
     if leader is None or workers.owner is None or workers.owner.uid != leader.uid:
         return ()

@@ -372,7 +372,7 @@ class _Run:
             finished = self._world.tally.pods == 0
         blocked_by = ""
         if not finished:
-            blocked_by = explain(memory).text
+            blocked_by = explain(memory, self._world.now_s).text
             if self._tasks > self._most_tasks:
                 blocked_by = f"it never comes to rest: {blocked_by}"
         namespace, _, name = self._player.owner.partition("/")

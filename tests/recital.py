@@ -55,7 +55,7 @@ def life(manifest: FrozenMap[Json], options: Options) -> Iterator[str]:
     bench.edit(spec__replicas=5, spec__leaderWorkerTemplate__workerTemplate=POD)
     actions += bench.run()
     yield from (json.dumps(attrs.asdict(action)) for action in actions)
-    yield explain(bench.memory).text
+    yield explain(bench.memory, bench.now_s).text
     yield repr(bench.memory)
 
 

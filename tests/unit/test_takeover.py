@@ -49,7 +49,7 @@ def test_set_at_rest_never_is_written_to(name: str) -> None:
     assert look.actions == ()
     assert look.wake_at_s is None
     assert isinstance(look.memory.decision, Done)
-    assert explain(look.memory).state == "AtRest"
+    assert explain(look.memory, NOW_S).state == "AtRest"
 
 
 @pytest.mark.parametrize("name", AT_REST)
