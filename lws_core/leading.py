@@ -11,7 +11,7 @@ from .bits import GroupSet, below, indexes, members
 from .diff import diff_set
 from .memory import Memory
 from .observed import LeaderStatefulSet, Pod
-from .plan import ABSENT_LEADER_S, SetPlan, SetView, outdated, plan_set
+from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_set
 from .restart import encode_recreations
 from .spec import LeaderWorkerSet
 from .values import FrozenMap, evolve
@@ -104,7 +104,7 @@ def _may_be_broken(lws: LeaderWorkerSet, view: SetView) -> GroupSet:
         return 0
     unready = below(statefulset.replicas) & ~view.summary.ready
     old = outdated(view) | (below(statefulset.partition) & ~view.summary.present)
-    spent = (view.summary.ready & below(statefulset.replicas)).bit_count() < max(lws.spec.replicas, 1)
+    spent = (view.summary.ready & below(statefulset.replicas)).bit_count() <= budget_of(lws).floor
     return unready if spent and unready & ~old == 0 else 0
 
 

@@ -153,12 +153,12 @@ def choose_deletes(
     """The outdated leaders to delete now, the highest first, so as to replace several at once.
 
     The StatefulSet controller of a default cluster replaces one leader at a time, whatever the partition
-    allows. `replaceable` are the leaders outdated by every measure. Unready ones are free; each ready one
-    is taken from the allowance. Only groups that both the observed and the decided partition have released,
-    and that stay when surge is returned.
+    allows; with a maxUnavailable, none while so many are broken. `replaceable` are the leaders outdated by
+    every measure. Unready ones are free; each ready one is taken from the allowance. Only groups that both
+    the observed and the decided partition have released, and that stay when surge is returned.
     """
     released = max(position.partition, decision.partition)
-    candidates = replaceable & ~groups.terminating & span(released, min(budget.replicas, decision.replicas))
+    candidates = replaceable & ~groups.terminating & span(released, decision.replicas)
     chosen = candidates & ~groups.ready | top(candidates & groups.ready, decision.allowance)
     return tuple(indexes(chosen))[::-1]
 

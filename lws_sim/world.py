@@ -22,9 +22,8 @@ from lws_core import controller, names
 from lws_core.actions import Action, Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
 from lws_core.memory import Memory
 from lws_core.options import Options
-from lws_core.projection import thing
-from lws_core.reading import read_set
-from lws_core.sights import Answered, Gone, Outcome, Seen, Sight, Synced, Thing
+from lws_core.reading import read
+from lws_core.sights import Answered, Gone, Outcome, Seen, Sight, Synced
 from lws_core.spec import LeaderWorkerSet
 from lws_core.times import epoch_s
 from lws_core.values import EMPTY, FrozenMap, dig, evolve
@@ -355,14 +354,11 @@ def answer(world: World, owner: str, action: Action, outcome: Outcome) -> World:
 def restart_controller(world: World, owner: str) -> World:
     """The world after a controller lost its memory and listed everything again."""
     known = world.controllers[owner]
-    memory = controller.start(known.memory.options)
     namespace, name = owner.split("/")
-    for obj in (o for _, o in world.store.objects.items()):
-        if namespace_of(obj) == namespace and _belongs_to(obj) == name:
-            seen = _thing(obj, name, None)
-            if seen is not None:
-                memory = controller.observe(memory, Seen(seen), world.now_s)
-    memory = controller.observe(memory, Synced(), world.now_s)
+    objects = (obj for _, obj in world.store.objects.items())
+    seen = [read(obj, name) for obj in objects if namespace_of(obj) == namespace and _belongs_to(obj) == name]
+    things = [thing for thing in seen if thing is not None]
+    memory = controller.begin(things, world.now_s, known.memory.options)
     fresh = Controller(memory)
     sends = tuple(send for send in world.sends if send.owner != owner)
     return evolve(world, controllers=world.controllers.with_(owner, fresh), sends=sends)
@@ -392,7 +388,7 @@ def carry_out(world: World, owner: str, action: Action) -> tuple[World, Outcome]
             return world, Outcome(201)
     name = owner.split("/")[1]
     known = world.controllers[owner].memory.lws
-    told = None if result.object is None else _thing(result.object, name, known)
+    told = None if result.object is None else read(result.object, name, known)
     outcome = Outcome(result.code, told if result.ok else None, result.message)
     return settle_changes(evolve(world, store=store)), outcome
 
@@ -424,7 +420,7 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
     if kind == "StatefulSet" and not gone:
         yield Sync(namespace_of(obj), name_of(obj))
     for reference in owners(obj):
-        if reference["kind"] == "StatefulSet" and kind in ("Pod", "ControllerRevision"):
+        if reference["kind"] == "StatefulSet" and kind == "Pod":
             yield Sync(namespace_of(obj), str(reference["name"]))
         if gone:
             yield Collect(f"{reference['kind']}/{namespace_of(obj)}/{reference['name']}")
@@ -545,12 +541,8 @@ def _sight(change: Change, name: str, memory: Memory) -> Sight | None:
     if change.type == "DELETED":
         version = str(meta(obj)["resourceVersion"])
         return Gone(obj["kind"], name_of(obj), uid_of(obj), version)  # type: ignore[arg-type]
-    seen = _thing(obj, name, memory.lws)
+    seen = read(obj, name, memory.lws)
     return None if seen is None else Seen(seen)
-
-
-def _thing(obj: Object, name: str, known: LeaderWorkerSet | None) -> Thing | None:
-    return read_set(obj, known) if obj["kind"] == names.KIND else thing(obj, name)
 
 
 def _belongs_to(obj: Object) -> str:
