@@ -44,11 +44,12 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
         patience_s=min(waiting, default=None),
     )
     memory = _note_progress(memory, view, now_s)
+    actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
     if _is_under_way(memory, lws):
-        return memory, tuple(action for action in change.actions if _may_go_along(memory, lws, action))
-    if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in change.actions):
+        return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
+    if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
-    return memory, change.actions
+    return memory, actions
 
 
 def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
@@ -149,6 +150,16 @@ def _may_go_along(memory: Memory, lws: LeaderWorkerSet, action: Request) -> bool
     if key in _write_keys(lws):
         return key in memory.pending or key in memory.retries
     return isinstance(action, Create)
+
+
+def _waits_for_revision(memory: Memory, action: Request) -> bool:
+    """Whether an action creates a revision while another creation is not answered, or its outcome not known:
+    that one may be the same revision under an earlier number."""
+    if not isinstance(action, Create) or action.ref.kind != "ControllerRevision":
+        return False
+    unknown = (*memory.pending, *(key for key, retry in memory.retries.items() if retry.read))
+    mine = action_key(action)
+    return any(key != mine and key.startswith(f"Create {action.ref.kind} ") for key in unknown)
 
 
 def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:
