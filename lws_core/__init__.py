@@ -1,1 +1,112 @@
-"""LeaderWorkerSet as pure functions: what should exist, and which step comes next."""
+"""LeaderWorkerSet as pure functions: what should exist, and which step comes next.
+
+Three ways in, from the whole to its parts (docs/library.md has runnable examples):
+
+- The controller of one set, without I/O. `begin` makes its memory from what a list returned, `observe` folds
+  in what a watch shows and what the API server answered, `look` says what to send and when to look again.
+- Plans: `plan_set` and `plan_group` say what should exist, `diff_set` and `diff_group` what to send for it,
+  `decide` and `choose_deletes` are the rollout alone, as integers.
+- Manifests: `decode`, `encode`, `apply_defaults`, `validate_create`, `validate_update`, `preview`, `admit`.
+
+Nothing here does I/O, reads a clock or draws a random number; times are arguments, in seconds since the
+epoch. Every value is immutable, JSON included: `freeze` makes a manifest of dicts and lists one, `thaw` undoes it.
+"""
+
+from __future__ import annotations
+
+from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Ref, TakeFields
+from .admission import Denied, admit
+from .codec import decode, encode
+from .controller import Look, begin, look, observe, start, step
+from .defaulting import apply_defaults
+from .diff import Change, diff_group, diff_set
+from .errors import FieldError, InvalidManifest
+from .explain import Explanation, explain
+from .memory import Memory, Unreadable
+from .observed import Group, LeaderStatefulSet, Pod, WorkerStatefulSet
+from .options import Options
+from .plan import GroupPlan, SetPlan, SetView, budget_of, plan, plan_group, plan_set
+from .preview import preview
+from .reading import read
+from .rollout import Blocked, Budget, Decision, Done, Groups, Position, Step, choose_deletes, decide
+from .sights import Answered, Gone, Outcome, Seen, Sight, Synced, Thing
+from .spec import LeaderWorkerSet, LeaderWorkerTemplate, Metadata, RolloutStrategy, Spec, Status
+from .validation import Verdict, validate_create, validate_update
+from .values import FrozenMap, Json, freeze, freeze_map, thaw
+
+__all__ = [
+    "Action",
+    "Answered",
+    "Apply",
+    "Blocked",
+    "Budget",
+    "Change",
+    "Create",
+    "Decision",
+    "Delete",
+    "Denied",
+    "Done",
+    "Emit",
+    "Event",
+    "Explanation",
+    "FieldError",
+    "FrozenMap",
+    "Gone",
+    "Group",
+    "GroupPlan",
+    "Groups",
+    "InvalidManifest",
+    "Json",
+    "LeaderStatefulSet",
+    "LeaderWorkerSet",
+    "LeaderWorkerTemplate",
+    "Look",
+    "Memory",
+    "Metadata",
+    "Options",
+    "Outcome",
+    "PatchStatus",
+    "Pod",
+    "Position",
+    "Read",
+    "Ref",
+    "RolloutStrategy",
+    "Seen",
+    "SetPlan",
+    "SetView",
+    "Sight",
+    "Spec",
+    "Status",
+    "Step",
+    "Synced",
+    "TakeFields",
+    "Thing",
+    "Unreadable",
+    "Verdict",
+    "WorkerStatefulSet",
+    "admit",
+    "apply_defaults",
+    "begin",
+    "budget_of",
+    "choose_deletes",
+    "decide",
+    "decode",
+    "diff_group",
+    "diff_set",
+    "encode",
+    "explain",
+    "freeze",
+    "freeze_map",
+    "look",
+    "observe",
+    "plan",
+    "plan_group",
+    "plan_set",
+    "preview",
+    "read",
+    "start",
+    "step",
+    "thaw",
+    "validate_create",
+    "validate_update",
+]

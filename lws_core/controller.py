@@ -16,6 +16,8 @@ Guarantees, for any order of sights and answers that an API server can produce:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from . import view
@@ -28,7 +30,7 @@ from .memory import Memory
 from .options import Options
 from .plan import renders_live
 from .reporting import next_report_s, report, report_unreadable, tell_of_workers
-from .sights import Answered, Gone, Seen, Sight, Synced
+from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
 from .values import FrozenMap, evolve
@@ -46,6 +48,15 @@ class Look:
 def start(options: Options = Options()) -> Memory:
     """The memory of a controller that has seen nothing yet."""
     return Memory(options=options)
+
+
+def begin(things: Iterable[Thing], now_s: float, options: Options = Options()) -> Memory:
+    """The memory of a controller that has just listed all that exists: for one that starts, and for one that
+    keeps no memory between two looks. What only time tells (history.py) begins anew."""
+    memory = start(options)
+    for thing in things:
+        memory = observe(memory, Seen(thing), now_s)
+    return observe(memory, Synced(), now_s)
 
 
 def step(memory: Memory, sight: Sight | None, now_s: float) -> Look:

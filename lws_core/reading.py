@@ -1,14 +1,25 @@
-"""A stored LeaderWorkerSet as its controller sees it: the set, or what is wrong with it."""
+"""Stored objects as a controller sees them; of a LeaderWorkerSet the set itself, or what is wrong with it."""
 
 from __future__ import annotations
 
 import attrs
 
+from . import names
 from .codec import decode_lenient, decode_metadata, decode_status
 from .memory import Unreadable
+from .projection import thing
+from .sights import Thing
 from .spec import LeaderWorkerSet
 from .validation import validate_update
 from .values import FrozenMap, Json
+
+
+def read(obj: FrozenMap[Json], set_name: str, known: LeaderWorkerSet | None = None) -> Thing | None:
+    """What an object is to the controller of a set; None for one that is no concern of it.
+
+    `known` is the set as it was last read. Raises nothing, whatever the object holds.
+    """
+    return read_set(obj, known) if obj.get("kind") == names.KIND else thing(obj, set_name)
 
 
 def read_set(manifest: FrozenMap[Json], known: LeaderWorkerSet | None = None) -> LeaderWorkerSet | Unreadable:

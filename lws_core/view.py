@@ -17,7 +17,7 @@ from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerState
 from .restart import decode_recreations
 from .sights import Gone, Thing
 from .spec import LeaderWorkerSet
-from .values import EMPTY, evolve
+from .values import EMPTY, FrozenMap, evolve
 
 
 def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
@@ -69,8 +69,16 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
             known=memory.known,
             newest=memory.newest,
         )
-    same = before is not None and _decisive(before) == _decisive(lws)
-    return memory if same else evolve(memory, lineage=None, dirty=memory.known)
+    if before is not None and _decisive(before) == _decisive(lws):
+        return memory
+    if not memory.remembered:  # revisions that were seen before the set was
+        own = {
+            revision.key: revision.data
+            for revision in memory.revisions.values()
+            if revision.owner is not None and revision.owner.uid == lws.metadata.uid
+        }
+        memory = evolve(memory, remembered=FrozenMap(own))
+    return evolve(memory, lineage=None, dirty=memory.known)
 
 
 def _decisive(lws: LeaderWorkerSet) -> tuple[object, ...]:
