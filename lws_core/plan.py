@@ -299,7 +299,8 @@ def position_of(lws: LeaderWorkerSet, statefulset: LeaderStatefulSet) -> Positio
     """Where the leader StatefulSet stands. Without a readable record of the replicas last applied, the
     set's own count: then nothing was scaled since."""
     text = statefulset.annotations.get(names.REPLICAS, "")
-    applied = int(text) if text.isdecimal() and text.isascii() else lws.spec.replicas
+    readable = text.isascii() and text.isdecimal() and len(text) <= 10
+    applied = int(text) if readable else lws.spec.replicas
     return Position(statefulset.replicas, statefulset.partition, applied)
 
 

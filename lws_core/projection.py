@@ -27,6 +27,7 @@ from .values import EMPTY, FrozenMap, Json, as_map, digest, freeze, strings
 Object = Mapping[str, Any]
 
 _PHASES: Final[dict[str, Phase]] = {phase: phase for phase in get_args(Phase)}
+_MOST_GROUPS: Final = 2_000_000  # the most replicas that a set may have, and as many of surge
 _UNREACHABLE: Final = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
 
 
@@ -145,7 +146,7 @@ def worker_statefulset(obj: Object, set_name: str) -> WorkerStatefulSet | None:
     meta, spec = _map(obj.get("metadata")), _map(obj.get("spec"))
     name = _text(meta.get("name"))
     parent, index = names.parent_and_ordinal(name)
-    if index is None or parent != set_name:
+    if index is None or index >= _MOST_GROUPS or parent != set_name:
         return None
     return WorkerStatefulSet(
         name=name,
@@ -161,15 +162,19 @@ def worker_statefulset(obj: Object, set_name: str) -> WorkerStatefulSet | None:
     )
 
 
-def child(obj: Object, set_name: str) -> Child:
-    """A Service or PodGroup of the set, or one that has the name of such."""
+def child(obj: Object, set_name: str) -> Child | None:
+    """A Service or PodGroup of the set, or one that has the name of such; None where neither its name nor,
+    for a PodGroup, its label places it there: a user's own Service may carry the set's label too."""
     meta = _map(obj.get("metadata"))
     name = _text(meta.get("name"))
     is_pod_group = obj.get("kind") == "PodGroup"
-    index = _text(_at(meta, "labels", names.GROUP_INDEX))
-    if not is_pod_group:
-        parent, ordinal = names.parent_and_ordinal(name)
-        index = str(ordinal) if ordinal is not None and parent == set_name else ""
+    if is_pod_group:
+        index = _index(_text(_at(meta, "labels", names.GROUP_INDEX)))
+    else:
+        parent, index = names.parent_and_ordinal(name)
+        index = None if parent != set_name or index is None or index >= _MOST_GROUPS else index
+    if index is None and (is_pod_group or name != set_name):
+        return None
     return Child(
         kind="PodGroup" if is_pod_group else "Service",
         name=name,
@@ -177,7 +182,7 @@ def child(obj: Object, set_name: str) -> Child:
         resource_version=_text(meta.get("resourceVersion")),
         owner=controller(obj),
         terminating="deletionTimestamp" in meta,
-        group_index=int(index) if index.isdecimal() and index.isascii() else None,
+        group_index=index,
     )
 
 
@@ -216,10 +221,17 @@ def _place(set_name: str, name: str, worker_label: str) -> tuple[int, int] | Non
     parent, ordinal = names.parent_and_ordinal(name)
     if ordinal is None:
         return None
-    if worker_label == "0":
-        return (ordinal, 0) if parent == set_name else None
-    grandparent, group = names.parent_and_ordinal(parent)
-    return (group, ordinal) if group is not None and grandparent == set_name else None
+    owner, group, worker = parent, ordinal, 0
+    if worker_label != "0":
+        owner, found = names.parent_and_ordinal(parent)
+        group, worker = _MOST_GROUPS if found is None else found, ordinal
+    return (group, worker) if group < _MOST_GROUPS and owner == set_name else None
+
+
+def _index(text: str) -> int | None:
+    """A group index as a label has it; None where no set has such a group."""
+    readable = text.isascii() and text.isdecimal() and len(text) <= 10
+    return int(text) if readable and int(text) < _MOST_GROUPS else None
 
 
 def _restarted(status: Object) -> bool:

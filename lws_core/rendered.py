@@ -74,7 +74,7 @@ def _decode(text: str, key: str) -> Rendered | None:
     """The record in an annotation; None where it makes no sense or is of another revision than `key`."""
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, Mapping) or fields.get("key") != key:
         return None

@@ -28,6 +28,7 @@ LONGEST_DELAY_S: Final = 300.0
 HEALTHY_RESET_S: Final = 600.0
 _UID_PREFIX: Final = 8
 _MOST_RECORDED: Final = 1000  # keeps the annotation under 64 KiB
+_BOUND: Final = 2**40  # of counts and times that make sense
 _KEPT_S: Final = 86400.0  # a group may load for hours before its 10 healthy minutes begin
 
 
@@ -119,16 +120,24 @@ def decode_recreations(text: str) -> Recreations:
     """The recreations recorded in the annotation; rows that make no sense are left out."""
     try:
         rows = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return EMPTY
     if not isinstance(rows, Mapping):
         return EMPTY
     found = {}
     for index, row in rows.items():
         match row:
-            case [int(count), int(at_s), str(uid)] if index.isdecimal():
+            case [int(count), int(at_s), str(uid)] if _is_index(index) and _make_sense(count, at_s):
                 found[index] = Recreation(count, at_s, uid)
     return FrozenMap(found)
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def _make_sense(*numbers: int) -> bool:
+    return all(0 <= number < _BOUND for number in numbers)
 
 
 def _pending(group: Group, size: int | None) -> bool:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from machine import LEADERS_UID, group, leader, worker, workers
+
+from lws_core.history import History, remember
+from lws_core.observed import Group
+from lws_core.summary import group_state
+from lws_core.values import FrozenMap
+
+
+def seen(history: History, one: Group, now_s: float = 10.0, size: int | None = 2) -> History:
+    return remember(history, one, group_state(one, LEADERS_UID, size), size, now_s)
+
+
+def pods_since(leader_s: float | None, worker_s: float | None) -> Group:
+    pods = (worker(0, 1, ready_since_s=worker_s),)
+    return attrs.evolve(group(0, ready_since_s=leader_s), workers=pods)
+
+
+def with_worker(**fields: Any) -> Group:
+    return attrs.evolve(group(0), workers=(worker(0, 1, **fields),))
+
+
+def test_history_never_outlives_its_leader() -> None:
+    before = seen(seen(History(), group(0)), with_worker(uid="another"))
+    assert before.lost == "serve-0-1"
+    after = seen(before, group(0, uid="next"))
+    assert (after.leader_uid, after.lost) == ("next", "")
+
+
+def test_member_that_is_replaced_within_one_leader_always_is_lost() -> None:
+    """Also where the pod of the same name was there again before anybody looked."""
+    before = seen(History(), group(0))
+    assert before.members == {"1": "uid-0-1"}
+    assert seen(before, with_worker(uid="another")).lost == "serve-0-1"
+    assert seen(before, attrs.evolve(group(0), workers=())).lost == "serve-0-1"
+    assert seen(before, group(0)).lost == ""
+
+
+def test_loss_never_is_forgotten_while_the_leader_lives() -> None:
+    lost = seen(seen(History(), group(0)), attrs.evolve(group(0), workers=()))
+    assert seen(lost, with_worker(uid="another")).lost == "serve-0-1"
+
+
+def test_members_that_go_with_a_terminating_leader_never_are_lost() -> None:
+    going = attrs.evolve(group(0, deletion_s=20.0), workers=())
+    assert seen(seen(History(), group(0)), going).lost == ""
+
+
+def test_pod_of_an_earlier_leader_never_becomes_a_member() -> None:
+    stale = attrs.evolve(group(0), statefulset=workers(0, owner=None))
+    assert seen(History(), stale).members == {}
+
+
+def test_group_always_counts_as_started_once_all_have_been_out_of_pending() -> None:
+    assert not seen(History(), with_worker(phase="Pending")).started
+    assert not seen(History(), attrs.evolve(group(0), workers=())).started
+    started = seen(History(), group(0))
+    assert started.started
+    assert seen(started, with_worker(phase="Pending")).started
+
+
+def test_ready_time_always_is_that_of_the_last_pod_to_be_ready() -> None:
+    assert seen(History(), pods_since(3.0, 7.0)).ready_since_s == 7.0
+    assert seen(History(), pods_since(None, None), now_s=10.0).ready_since_s == 10.0
+
+
+def test_ready_time_always_stays_until_the_group_is_ready_again() -> None:
+    ready = seen(History(), pods_since(3.0, 7.0))
+    fallen = seen(ready, with_worker(ready=False), now_s=50.0)
+    assert (fallen.ready_since_s, fallen.unready_since_s) == (7.0, 50.0)
+    again = seen(fallen, pods_since(3.0, 60.0), now_s=61.0)
+    assert (again.ready_since_s, again.unready_since_s) == (60.0, None)
+
+
+def test_unready_time_never_moves_while_the_group_is_unready() -> None:
+    first = seen(History(), group(0, ready=False), now_s=5.0)
+    assert seen(first, group(0, ready=False), now_s=9.0).unready_since_s == 5.0
+
+
+def test_failing_time_always_begins_with_the_first_evidence_and_ends_with_it() -> None:
+    failing = seen(History(), with_worker(restarted=True), now_s=5.0)
+    assert failing.failing_since_s == 5.0
+    assert seen(failing, with_worker(restarted=True), now_s=9.0).failing_since_s == 5.0
+    assert seen(failing, group(0), now_s=9.0).failing_since_s is None
+
+
+def test_absent_leader_always_keeps_only_how_long_it_has_been_away() -> None:
+    absent = seen(seen(History(), group(0)), Group(0), now_s=5.0)
+    assert absent == History(unready_since_s=5.0, absent_since_s=5.0)
+    assert seen(absent, Group(0), now_s=9.0).absent_since_s == 5.0
+    assert seen(absent, Group(0, leader(0, uid="next")), now_s=9.0).absent_since_s is None
+
+
+def test_group_of_unknown_size_never_counts_as_started() -> None:
+    assert not seen(History(), group(0), size=None).started
+    assert FrozenMap() == History().members
