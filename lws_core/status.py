@@ -57,10 +57,10 @@ def next_status(
     spec, generation = lws.spec, lws.metadata.generation
     updated = summary.of_key(current_key) & summary.whole
     counted = span(spec.rollout_strategy.partition, spec.replicas)
-    all_updated = counted & ~updated == 0
+    outdated = summary.present & ~summary.of_key(current_key)
     all_ready = span(0, spec.replicas) & ~summary.ready == 0
     conditions = _Conditions(lws.status.conditions, generation, rfc3339(now_s))
-    if not all_updated:
+    if counted & outdated:
         conditions.set_true(names.UPDATE_IN_PROGRESS)
         conditions.set_true(names.PROGRESSING)
         conditions.set_false(names.AVAILABLE)
