@@ -27,8 +27,11 @@ from lws_core.values import EMPTY, FrozenMap, Json, Labels, as_map
 API_VERSION: Final = "simulation.lws.x-k8s.io/v1"
 KIND: Final = "Scenario"
 NEVER: Final = float("inf")
-_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_NUMBER: Final = r"([0-9]+(?:\.[0-9]+)?)"
+_DURATION: Final = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 _MOST_NODES: Final = 10_000
+_LONGEST_S: Final = 1e9  # some thirty years
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
 
 
 @attrs.frozen
@@ -219,13 +222,14 @@ def read_scenario(document: Json) -> Scenario:
 
 def parse_duration_s(text: Json) -> float:
     """ "90s", "2m", "1h30m", or a number of seconds. Raises ValueError, saying what a duration looks like."""
-    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
+    if isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text <= _LONGEST_S:
         return float(text)
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (NEVER, 0.0, 0.0)
+    total_s = hours * 3600 + minutes * 60 + seconds
+    if total_s > _LONGEST_S:
         raise ValueError('must be a duration such as "90s", "2m" or "1h30m", or a number of seconds')
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return total_s
 
 
 def duration(seconds: float) -> str:
@@ -292,12 +296,13 @@ class _Reader:
         )
 
     def _step(self, value: Json, path: str) -> Step:
+        faults = len(self.errors)
         fields = self._map(value, path, ("at", "after", "when", *self._deeds))
         deeds: list[Deed] = []
         for name, read in self._deeds.items():
             if name in fields:
                 deeds += read(fields[name], f"{path}.{name}")
-        if not deeds and not self.errors:
+        if not deeds and isinstance(value, FrozenMap) and len(self.errors) == faults:
             self._wrong(path, value, f"must do something: one of {', '.join(self._deeds)}")
         timing = [name for name in ("at", "after", "when") if name in fields]
         if len(timing) > 1:
@@ -335,7 +340,7 @@ class _Reader:
 
     def _slow_loads(self, value: Json, path: str) -> Iterator[Deed]:
         for group, load in self._map(value, path, None).items():
-            if not (group.isdecimal() and group.isascii()):
+            if not _INDEX.fullmatch(group):
                 self._wrong(path, group, "must be the index of a group")
             else:
                 yield SlowLoad(int(group), self._load(load, f"{path}[{group}]"))
