@@ -317,8 +317,10 @@ class _Reader:
         )
 
     def _condition(self, value: Json, path: str) -> Condition:
-        fields = self._map(value, path, ("ready", "updated", "partition", "replicas"))
-        return Condition(**{name: self._count(item, f"{path}.{name}") for name, item in fields.items()})
+        known = ("ready", "updated", "partition", "replicas")
+        fields = self._map(value, path, known)
+        counts = {name: self._count(fields[name], f"{path}.{name}") for name in known if name in fields}
+        return Condition(**counts)
 
     def _set_fields(self, value: Json, path: str) -> Iterator[Deed]:
         for field, item in self._map(value, path, None).items():

@@ -112,7 +112,7 @@ def test_every_fault_is_always_told_at_once_with_its_path() -> None:
                 {"at": 1, "after": 2, "crash": ["a", {"group": 1, "wroker": 2}]},
                 {"scale": True, "load": {"x": "1m", "1": "y"}},
                 {"set": {"status.replicas": 1}},
-                {"when": {"ready": -1}, "revert": False, "template": {"image": 3}},
+                {"when": {"ready": -1, "sides": 2}, "revert": False, "template": {"image": 3}},
                 7,
             ],
         }
@@ -130,6 +130,7 @@ def test_every_fault_is_always_told_at_once_with_its_path() -> None:
         "steps[4].set",
         "steps[5].template.image",
         "steps[5].revert",
+        "steps[5].when.sides",
         "steps[5].when.ready",
         "steps[6]",
         "cluster.maxUnavailableStatefulSet",
@@ -164,9 +165,46 @@ def test_a_group_is_only_ever_named_by_its_index(group: str) -> None:
 
 
 _WORDS = st.sampled_from(
-    "apiVersion kind cluster steps set template revert scale ready unready crash evict delete loseNode restoreNode "
-    "load addNodes deleteSet restartOperator at after when group worker count labels allocatable image stop nodes "
-    "0 x".split()
+    (
+        *(
+            "apiVersion",
+            "kind",
+            "cluster",
+            "steps",
+            "at",
+            "after",
+            "when",
+            "group",
+            "worker",
+            "count",
+            "labels",
+        ),
+        *(
+            "set",
+            "template",
+            "revert",
+            "scale",
+            "ready",
+            "unready",
+            "crash",
+            "evict",
+            "delete",
+            "loseNode",
+            "load",
+        ),
+        *(
+            "restoreNode",
+            "addNodes",
+            "deleteSet",
+            "restartOperator",
+            "allocatable",
+            "image",
+            "stop",
+            "nodes",
+            "0",
+        ),
+        "x",
+    )
 )
 
 
