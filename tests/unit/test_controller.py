@@ -1,0 +1,494 @@
+"""The machine at work on a cluster: what it wants, in which order, and that it then rests."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from building import POD, a_set
+from machine import NAME, START_S, Bench, at_rest, live, writes
+
+from lws_core import controller, names
+from lws_core.actions import Action, Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
+from lws_core.explain import explain
+from lws_core.options import Options
+from lws_core.rollout import Done
+from lws_core.sights import Gone, Outcome, Seen, Synced
+from lws_core.status import Stall
+from lws_core.values import FrozenMap, Json, dig, freeze_map
+
+PAIRS = a_set(template={"size": 2})
+NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
+
+
+def of_type(actions: list[Action] | tuple[Action, ...], *types: type) -> list[Any]:
+    return [action for action in actions if isinstance(action, types)]
+
+
+def notes(bench: Bench) -> list[str]:
+    return [event.note for event in bench.cluster.events]
+
+
+# From nothing to rest.
+
+
+def test_controller_never_acts_before_it_has_seen_all_there_is() -> None:
+    memory = controller.observe(controller.start(), Seen(live()), START_S)
+    assert controller.look(memory, START_S).actions == ()
+    assert controller.step(memory, Synced(), START_S).actions != ()
+
+
+def test_new_set_always_comes_about_in_order() -> None:
+    bench = Bench(PAIRS)
+    key = bench.look()[0].ref.name.split("-")[1]  # type: ignore[union-attr]
+    bench = Bench(PAIRS)
+    created = [line for line in writes(bench.run()) if line.startswith("Create")]
+    assert created[0] == f"Create ControllerRevision serve-{key}-1"
+    assert created[1:3] == ["Create Service serve", "Create StatefulSet serve"]
+    assert created[3:] == [f"Create StatefulSet serve-{index}" for index in range(3)]
+    assert isinstance(bench.memory.decision, Done)
+
+
+def test_controller_at_rest_never_wants_anything() -> None:
+    bench = at_rest(PAIRS)
+    assert bench.look() == ()
+    bench.now_s += 100_000
+    found = controller.look(bench.memory, bench.now_s)
+    assert (found.actions, found.wake_at_s) == ((), None)
+
+
+def test_restarted_controller_never_writes_to_a_set_at_rest() -> None:
+    bench = at_rest(PAIRS)
+    again = Bench(PAIRS)
+    again.cluster = bench.cluster
+    again.memory = controller.start()
+    again._shown = {}
+    again.watch()
+    again.memory = controller.observe(again.memory, Synced(), again.now_s)
+    assert again.look() == ()
+
+
+def test_step_without_a_sight_always_is_a_look() -> None:
+    bench = Bench(PAIRS)
+    assert controller.step(bench.memory, None, START_S) == controller.look(bench.memory, START_S)
+
+
+@pytest.mark.parametrize("ending", [{"metadata__deletionTimestamp": "2026-01-01T00:00:00Z"}])
+def test_terminating_set_never_gets_anything(ending: dict[str, Any]) -> None:
+    """Children made now would keep a foreground deletion from ending."""
+    bench = at_rest(PAIRS)
+    bench.edit(**ending)
+    bench.cluster.drop("StatefulSet", "serve-1")
+    assert bench.look() == ()
+
+
+def test_set_that_is_gone_never_is_written_to() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.drop("LeaderWorkerSet", NAME)
+    assert bench.look() == ()
+
+
+# One rollout.
+
+
+def changed(**options: Any) -> Bench:
+    bench = at_rest(PAIRS, Options(**options))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    return bench
+
+
+def test_new_template_always_goes_revision_fields_template_one_after_the_other() -> None:
+    bench = changed()
+    wanted = []
+    for _ in range(3):
+        actions = bench.look()
+        wanted += of_type(actions, Create, TakeFields, Apply, Delete)
+        for action in actions:
+            bench.hear(action)
+    assert [type(action).__name__ for action in wanted] == ["Create", "TakeFields", "Apply"]
+    apply = wanted[2]
+    assert dig(apply.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 3
+    assert dig(apply.manifest, "spec", "template", "spec") == freeze_map(NEXT["spec"])
+
+
+def test_rollout_always_ends_with_every_group_new_and_the_old_revision_gone() -> None:
+    bench = changed()
+    bench.run()
+    assert bench.memory.summary.ready == bench.memory.summary.of_key(bench.memory.lineage.key) == 0b111  # type: ignore[union-attr]
+    assert bench.cluster.leaders.partition == 0
+    rested = [name for kind, name in bench.cluster.objects if kind == "ControllerRevision"]
+    assert len([name for name in rested if name.endswith("-2")]) == 1
+    assert bench.look() == ()
+
+
+def test_leader_never_is_deleted_twice_or_two_at_a_time_over_the_budget() -> None:
+    bench = changed()
+    deleted = [action.ref.name for action in of_type(bench.run(), Delete) if action.ref.kind == "Pod"]
+    assert deleted == ["serve-2", "serve-1", "serve-0"]
+
+
+def deletes_sent(bench: Bench) -> list[Delete]:
+    """The first deletions of leaders, sent and not answered."""
+    for _ in range(20):
+        actions = bench.look()
+        for action in actions:
+            if not isinstance(action, Delete):
+                bench.hear(action)
+        if of_type(actions, Delete):
+            return of_type(actions, Delete)
+        bench.cluster.run_leaders()
+    raise AssertionError("no leader is ever deleted")
+
+
+def test_leader_whose_deletion_is_sent_always_counts_as_gone() -> None:
+    bench = changed()
+    assert [action.ref.name for action in deletes_sent(bench)] == ["serve-2"]
+    # Not answered yet: neither sent again, nor is the next leader taken.
+    assert of_type(bench.look(), Delete) == []
+
+
+def test_edit_back_in_mid_flight_always_ends_at_the_old_template() -> None:
+    bench = changed()
+    for _ in range(4):
+        for action in bench.look():
+            bench.hear(action)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=POD)
+    actions = bench.run()
+    assert [action for action in of_type(actions, Create) if action.ref.kind == "ControllerRevision"] == []
+    leaders = bench.cluster.leaders
+    assert dig(leaders.template, "spec") == freeze_map(POD["spec"])
+    assert bench.memory.summary.ready == 0b111
+    # Its revision came back to the front.
+    raised = [a for a in of_type(actions, Apply) if a.ref.kind == "ControllerRevision"]
+    assert [action.manifest["revision"] for action in raised] == [3]
+
+
+# Answers.
+
+
+def refuse(bench: Bench, action: type, kind: Any, name: str, code: int, message: str = "no") -> None:
+    bench.cluster.refusals[action, kind, name] = Outcome(code, message=message)
+
+
+def test_request_that_is_not_answered_never_is_sent_again() -> None:
+    bench = Bench(PAIRS)
+    first = bench.look()
+    assert first != ()
+    assert bench.look() == ()
+
+
+def test_refused_write_always_is_told_and_tried_again_ever_more_rarely() -> None:
+    bench = Bench(PAIRS)
+    refuse(bench, Create, "Service", NAME, 403, "exceeded quota")
+    tries = []
+    for _ in range(100):
+        actions = bench.look()
+        tries += [bench.now_s for action in of_type(actions, Create) if action.ref.kind == "Service"]
+        for action in actions:
+            bench.hear(action)
+        bench.now_s += 0.5
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert gaps == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert explain(bench.memory, bench.now_s).text == "APIRefused: Service serve: exceeded quota"
+    assert "Failed to create headless service for error: exceeded quota" in notes(bench)
+    bench.cluster.refusals.clear()
+    bench.now_s += 300
+    bench.run()
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+    assert bench.cluster.lws.status.condition(names.STALLED).status == "False"  # type: ignore[union-attr]
+
+
+def test_write_on_a_stale_view_always_is_read_afresh_and_tried_at_once() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=4)
+    (apply,) = of_type(bench.look(), Apply)
+    bench.hear(apply, Outcome(409, message="the object has been modified"))
+    (read,) = bench.look()
+    assert isinstance(read, Read)
+    assert read.ref.name == NAME
+    bench.hear(read)
+    assert writes(bench.look()) == [f"Apply StatefulSet {NAME}"]
+    assert [event for event in bench.cluster.events if event.type == "Warning"] == []
+
+
+@pytest.mark.parametrize("code", [0, 500, 503])
+def test_write_of_unknown_outcome_never_is_repeated_before_its_object_is_read(code: int) -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=4)
+    (apply,) = of_type(bench.look(), Apply)
+    bench.cluster.answer(apply)  # it took effect, and its answer is lost
+    bench.hear(apply, Outcome(code))
+    bench.now_s += 1000
+    wanted = bench.look()
+    assert [type(action) for action in wanted if not isinstance(action, Emit)] in (
+        [Read],
+        [Read, PatchStatus],
+    )
+    for action in wanted:
+        bench.hear(action)
+    assert of_type(bench.look(), Apply) == []
+
+
+def test_server_s_own_wish_to_wait_always_is_kept() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=4)
+    (apply,) = of_type(bench.look(), Apply)
+    bench.hear(apply, Outcome(429, retry_after_s=40.0))
+    bench.now_s += 39.0
+    assert of_type(bench.look(), Apply) == []
+    bench.now_s += 1.0
+    assert len(of_type(bench.look(), Apply)) == 1
+
+
+def test_failure_that_is_overtaken_never_stays_a_trouble() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=4)
+    refuse(bench, Apply, "StatefulSet", NAME, 422, "spec: Invalid value")
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).state == "Stalled"
+    bench.edit(spec__replicas=3)
+    bench.settle()
+    assert bench.memory.retries == {}
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_deletion_of_what_is_gone_already_always_counts_as_done() -> None:
+    bench = changed()
+    (delete,) = deletes_sent(bench)
+    bench.hear(delete, Outcome(404))
+    assert bench.memory.retries == {}
+    assert bench.memory.groups.get(2).group.leader is None
+
+
+# What others do.
+
+
+def test_leaders_scaled_from_outside_always_are_set_back_and_told_of() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.change("StatefulSet", NAME, spec__replicas=5)
+    assert f"Apply StatefulSet {NAME}" in writes(bench.settle())
+    assert bench.cluster.leaders.replicas == 3
+    told = "replicas and partition of StatefulSet serve were changed from outside to 5 and 0: set to 3 and 0"
+    assert told in notes(bench)
+
+
+def test_template_edited_from_outside_always_is_healed_with_the_partition_up() -> None:
+    bench = at_rest(PAIRS)
+    stored = bench.cluster.objects["StatefulSet", NAME]
+    bench.cluster.change("StatefulSet", NAME, spec__template__spec=NEXT["spec"])
+    actions = bench.settle()
+    healed = of_type(actions, Apply)[0]
+    assert dig(healed.manifest, "spec", "template") == dig(stored, "spec", "template")
+    assert dig(healed.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 3
+    assert "the pod template of StatefulSet serve was changed from outside: set back" in notes(bench)
+    assert of_type(actions, Delete) == []
+
+
+def test_deleted_child_always_comes_back() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.drop("Service", NAME)
+    assert writes(bench.settle()) == [f"Create Service {NAME}"]
+    assert "Service serve was deleted from outside: created again" in notes(bench)
+    bench.cluster.drop("StatefulSet", "serve-1")
+    assert "Create StatefulSet serve-1" in writes(bench.run())
+    bench.cluster.drop("StatefulSet", NAME)
+    assert f"Create StatefulSet {NAME}" in writes(bench.run())
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_foreign_object_of_a_name_that_is_needed_never_is_touched() -> None:
+    bench = Bench(PAIRS)
+    theirs = freeze_map({"kind": "StatefulSet", "metadata": {"name": NAME}, "spec": {"replicas": 9}})
+    bench.cluster.put(theirs)
+    bench.settle()
+    assert bench.cluster.leaders.replicas == 9
+    text = explain(bench.memory, bench.now_s).text
+    assert text.startswith("ForeignObject: StatefulSet serve does not belong to this set")
+    assert bench.cluster.lws.status.condition(names.STALLED).reason == "ForeignObject"  # type: ignore[union-attr]
+
+
+# Recreation.
+
+
+def break_worker(bench: Bench, name: str) -> None:
+    bench.cluster.change("Pod", name, status__containerStatuses=[{"restartCount": 1}])
+
+
+def test_failed_worker_always_ends_its_group_once_after_the_record_of_it() -> None:
+    bench = at_rest(PAIRS)
+    break_worker(bench, "serve-1-1")
+    actions = bench.settle()
+    assert writes(actions)[:2] == [f"Apply StatefulSet {NAME}", "Delete Pod serve-1"]
+    (delete,) = of_type(actions, Delete)
+    assert delete.propagation == "Foreground"
+    assert delete.why == "group 1 is recreated: pod serve-1-1 restarted"
+    assert of_type(bench.run(), Delete) == []
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_recreation_always_survives_a_restart_of_the_controller_between_record_and_deletion() -> None:
+    bench = at_rest(PAIRS)
+    break_worker(bench, "serve-1-1")
+    for _ in range(2):
+        for action in bench.look():
+            if not isinstance(action, Delete):
+                bench.hear(action)
+    assert names.RECREATIONS in bench.cluster.leaders.annotations
+    bench.cluster.drop("Pod", "serve-1-1")  # the evidence is gone
+    memory = controller.start()
+    for thing in bench.cluster.things():
+        memory = controller.observe(memory, Seen(thing), bench.now_s)
+    deletes = of_type(controller.step(memory, Synced(), bench.now_s).actions, Delete)
+    assert [delete.ref.name for delete in deletes] == ["serve-1"]
+
+
+def test_group_that_keeps_failing_always_waits_longer_and_says_so() -> None:
+    bench = at_rest(PAIRS)
+    for _ in range(2):
+        break_worker(bench, "serve-1-1")
+        bench.run()
+    break_worker(bench, "serve-1-1")
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).text.startswith("RecreationBackOff: pod serve-1-1 restarted")
+    found = controller.look(bench.memory, bench.now_s)
+    assert found.wake_at_s is not None
+    assert found.wake_at_s > bench.now_s
+
+
+def test_policy_none_never_ends_a_group() -> None:
+    bench = at_rest(a_set(template={"size": 2, "restartPolicy": "None"}))
+    break_worker(bench, "serve-1-1")
+    assert of_type(bench.settle(), Delete) == []
+
+
+# A lost node.
+
+
+def lose_node(bench: Bench, ready: bool) -> None:
+    condition = {"type": "Ready", "status": "True" if ready else "Unknown"}
+    bench.cluster.put(
+        freeze_map({"kind": "Node", "metadata": {"name": "node"}, "status": {"conditions": [condition]}})
+    )
+    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
+
+
+def test_leader_stuck_on_a_lost_node_never_is_forced_but_its_workers_are_released() -> None:
+    bench = at_rest(PAIRS)
+    lose_node(bench, ready=False)
+    bench.settle()
+    bench.now_s = START_S + 100
+    actions = bench.settle()
+    assert [(d.ref.kind, d.ref.name) for d in of_type(actions, Delete)] == [("StatefulSet", "serve-1")]
+    text = explain(bench.memory, bench.now_s).text
+    assert text.startswith("NodeLost: leader pod serve-1 is terminating on node node, which is lost")
+    assert "node.kubernetes.io/out-of-service" in text
+    assert ("Pod", "serve-1") in bench.cluster.objects
+
+
+def test_leader_that_takes_its_time_on_a_living_node_never_counts_as_lost() -> None:
+    bench = at_rest(PAIRS)
+    lose_node(bench, ready=True)
+    bench.now_s = START_S + 100
+    assert of_type(bench.settle(), Delete) == []
+    assert not explain(bench.memory, bench.now_s).text.startswith("NodeLost")
+
+
+def test_node_that_is_not_known_always_is_read() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
+    bench.now_s = START_S + 100
+    reads = of_type(bench.settle(), Read)
+    assert [read.ref.kind for read in reads] == ["Node"]
+    assert explain(bench.memory, bench.now_s).text.startswith("NodeLost")
+
+
+# Status and events.
+
+
+def test_counts_alone_never_are_written_more_often_than_the_interval() -> None:
+    bench = at_rest(PAIRS, Options(status_interval_s=10.0))
+    bench.edit(spec__replicas=4)
+    bench.settle()
+    written = bench.memory.status_at_s
+    assert written is not None
+    bench.cluster.run_leaders()
+    assert of_type(bench.look(), PatchStatus) == []
+    found = controller.look(bench.memory, bench.now_s)
+    assert found.wake_at_s == written + 10.0
+    bench.now_s = written + 10.0
+    assert len(of_type(bench.look(), PatchStatus)) == 1
+
+
+def test_workers_created_together_always_are_told_of_in_one_event() -> None:
+    bench = at_rest(a_set({"replicas": 8}, {"size": 2}))
+    told = [note for note in notes(bench) if "worker statefulset" in note]
+    assert told == [
+        "Created 8 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 and 3 more"
+    ]
+
+
+def test_worker_created_alone_always_is_told_of_with_its_leader() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.drop("StatefulSet", "serve-1")
+    bench.run()
+    note = "Created worker statefulset for leader pod serve-1"
+    (event,) = (event for event in bench.cluster.events if event.note == note)
+    assert (event.related.name, event.related_uid) == (  # type: ignore[union-attr]
+        "serve-1",
+        dig(bench.cluster.objects["Pod", "serve-1"], "metadata", "uid"),
+    )
+
+
+def test_unreadable_set_always_says_so_and_its_groups_go_on() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=-1)
+    actions = bench.settle()
+    assert writes(actions) == [f"PatchStatus LeaderWorkerSet {NAME}"]
+    stored = bench.cluster.objects["LeaderWorkerSet", NAME]
+    conditions = dig(stored, "status", "conditions")
+    assert isinstance(conditions, tuple)
+    stalled = next(c for c in conditions if dig(c, "type") == names.STALLED)
+    assert dig(stalled, "reason") == "InvalidSpec"
+    assert "spec.replicas" in str(dig(stalled, "message"))
+    bench.edit(spec__replicas=3)
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_rollout_that_does_not_get_on_always_wakes_at_its_deadline_and_says_so() -> None:
+    bench = changed(progress_deadline_s=60.0)
+    for _ in range(5):
+        bench.settle()
+        bench.cluster.run_leaders()
+    wake = controller.look(bench.memory, bench.now_s).wake_at_s
+    assert wake is not None
+    assert bench.now_s < wake <= bench.now_s + 60
+    bench.now_s += 60
+    bench.settle()
+    stalled = bench.cluster.lws.status.condition(names.STALLED)
+    assert stalled is not None
+    assert Stall(stalled.reason, "").reason == "ProgressDeadlineExceeded"  # type: ignore[arg-type]
+
+
+def test_memory_of_an_earlier_moment_never_changes() -> None:
+    bench = Bench(PAIRS)
+    before, copy = bench.memory, repr(bench.memory)
+    bench.run()
+    assert repr(before) == copy
+
+
+def test_loss_of_what_was_never_seen_never_matters() -> None:
+    bench = at_rest(PAIRS)
+    for kind, name in (("Pod", "serve-9"), ("Pod", "serve-0-9"), ("Node", "n"), ("PodGroup", "x")):
+        memory = controller.observe(bench.memory, Gone(kind, name, "u"), bench.now_s)  # type: ignore[arg-type]
+        assert controller.look(memory, bench.now_s).actions == ()
+
+
+MANY: FrozenMap[Json] = a_set({"replicas": 40}, {"size": 1}, rolling={"maxUnavailable": 10})
+
+
+def test_released_leaders_always_go_together_as_the_budget_allows() -> None:
+    bench = at_rest(MANY)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    assert len(deletes_sent(bench)) == 10
