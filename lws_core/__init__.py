@@ -9,7 +9,8 @@ Three ways in, from the whole to its parts (docs/library.md has runnable example
 - Manifests: `decode`, `encode`, `apply_defaults`, `validate_create`, `validate_update`, `preview`, `admit`.
 
 Nothing here does I/O, reads a clock or draws a random number; times are arguments, in seconds since the
-epoch. Every value is immutable, JSON included: `freeze` makes a manifest of dicts and lists one, `thaw` undoes it.
+epoch. Every value is immutable, JSON included: `freeze` makes a manifest of dicts and lists one, `thaw`
+undoes it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from .evidence import Evidence
 from .times import rfc3339_micro
 from .values import FrozenMap, Json, dig, freeze_map
 
@@ -118,15 +119,15 @@ class TakeFields:
 
 @attrs.frozen
 class Delete:
-    """DELETE with UID and resourceVersion preconditions. `ended`: the pod whose end is answered by recreating
-    its group, "" where the deletion is none of a recreation."""
+    """DELETE with UID and resourceVersion preconditions. `evidence`: the pod whose end is answered by
+    recreating its group, None where the deletion is no recreation."""
 
     ref: Ref
     uid: str
     resource_version: str
     propagation: Propagation
     why: str
-    ended: str = ""
+    evidence: Evidence | None = None
 
 
 @attrs.frozen

@@ -47,8 +47,9 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
     before, thing = memory, outcome.thing
     match action:
         case Delete():
-            if action.ended and outcome.ok:
-                memory = evolve(memory, notices=(*memory.notices, recreation_event(action)))
+            if action.evidence is not None and outcome.ok:
+                notice = recreation_event(action, action.evidence)
+                memory = evolve(memory, notices=(*memory.notices, notice))
             return _deleted(memory, action, outcome, now_s)
         case Read():
             return _read(memory, action, outcome)

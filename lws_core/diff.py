@@ -132,7 +132,7 @@ def delete_leader(lws: LeaderWorkerSet, leader: Pod, propagation: Propagation, w
 def recreate_group(lws: LeaderWorkerSet, leader: Pod, evidence: Evidence) -> Delete:
     """The deletion of a leader that ends its whole group before the next one starts."""
     why = f"group {leader.group_index} is recreated: pod {evidence.pod} {evidence.cause.lower()}"
-    return attrs.evolve(delete_leader(lws, leader, "Foreground", why), ended=evidence.pod)
+    return attrs.evolve(delete_leader(lws, leader, "Foreground", why), evidence=evidence)
 
 
 def _applied(lws: LeaderWorkerSet, leaders: Leaders, view: SetView, observed: LeaderStatefulSet) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import names
 from .actions import Apply, Create, Delete, Event, PatchStatus, Request
+from .evidence import Evidence
 from .memory import Memory
 from .observed import LeaderStatefulSet, Revision
 from .plan import position_of
@@ -39,11 +40,11 @@ def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
             return None
 
 
-def recreation_event(action: Delete) -> Event:
+def recreation_event(action: Delete, evidence: Evidence) -> Event:
     """The event of a group whose leader was deleted because one of its pods has ended."""
     leader = action.ref.name
     index = names.parent_and_ordinal(leader)[1]
-    note = f"Worker pod {action.ended} failed, deleted leader pod {leader} to recreate group {index}"
+    note = f"Worker pod {evidence.pod} failed, deleted leader pod {leader} to recreate group {index}"
     return Event("Normal", names.RECREATE_GROUP, "Delete", note, action.ref, action.uid)
 
 

@@ -85,6 +85,7 @@ def pod(obj: Object, set_name: str) -> Pod | None:
         revision_key=_text(labels.get(names.REVISION_KEY)),
         native_revision=_text(labels.get(names.NATIVE_REVISION)),
         group_key=_text(labels.get(names.GROUP_KEY)),
+        created_s=epoch_s(meta.get("creationTimestamp")),
         phase=_PHASES.get(_text(phase), "Pending"),
         ready=ready,
         ready_since_s=epoch_s(condition.get("lastTransitionTime")) if ready else None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 
 from . import names
@@ -11,15 +14,15 @@ from .projection import thing
 from .sights import Thing
 from .spec import LeaderWorkerSet
 from .validation import validate_update
-from .values import FrozenMap, Json
+from .values import FrozenMap, Json, freeze_map
 
 
-def read(obj: FrozenMap[Json], set_name: str, known: LeaderWorkerSet | None = None) -> Thing | None:
+def read(obj: Mapping[str, Any], set_name: str, known: LeaderWorkerSet | None = None) -> Thing | None:
     """What an object is to the controller of a set; None for one that is no concern of it.
 
-    `known` is the set as it was last read. Raises nothing, whatever the object holds.
+    `obj` is JSON, frozen or not; only what is kept of it is frozen. `known` is the set as it was last read.
     """
-    return read_set(obj, known) if obj.get("kind") == names.KIND else thing(obj, set_name)
+    return read_set(freeze_map(obj), known) if obj.get("kind") == names.KIND else thing(obj, set_name)
 
 
 def read_set(manifest: FrozenMap[Json], known: LeaderWorkerSet | None = None) -> LeaderWorkerSet | Unreadable:

@@ -1,0 +1,1 @@
+"""What talks to a Kubernetes API server: where it is, requests, lists and watches, the lease."""

@@ -1,0 +1,178 @@
+"""Leader election by a Lease: at most one process acts.
+
+As client-go's leaderelection does it: time is counted from when a change of the record was seen, by a
+monotonic clock, so that clocks of different machines need not agree. A holder that could not renew for
+`renew_deadline_s` counts as having lost; `may_write` says so before each write, whatever the tasks are
+doing: a process that was stopped past its lease and goes on writes nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import orjson
+
+from .client import Client
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class LeaseSettings:
+    """Name and times of a lease. duration > renew deadline > retry period, in seconds."""
+
+    namespace: str
+    name: str
+    identity: str
+    duration_s: float = 15.0
+    renew_deadline_s: float = 10.0
+    retry_period_s: float = 2.0
+
+
+class Lease:
+    """One process's view of a lease."""
+
+    def __init__(self, client: Client, settings: LeaseSettings) -> None:
+        self._client, self._settings = client, settings
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
+        self._seen: dict[str, Any] = {}
+        self._seen_at_s = 0.0
+        self._renewed_at_s = -1e9
+        self._told = ""
+
+    def may_write(self) -> bool:
+        """Whether this process holds the lease now, as far as anybody can know."""
+        return time.monotonic() - self._renewed_at_s < self._settings.renew_deadline_s
+
+    async def acquire(self) -> None:
+        """Wait until the lease is ours."""
+        while not await self._try():
+            await asyncio.sleep(self._settings.retry_period_s * random.uniform(1.0, 1.2))
+        _log.info("leading as %s", self._settings.identity)
+
+    async def hold(self) -> None:
+        """Renew until the lease is lost; returns then."""
+        while self.may_write():
+            await asyncio.sleep(self._settings.retry_period_s)
+            left_s = self._settings.renew_deadline_s - (time.monotonic() - self._renewed_at_s)
+            if left_s <= 0 or not self._is_ours(self._seen):
+                break
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._try()
+            except TimeoutError:
+                break
+        _log.error("the lease %s is lost", self._settings.name)
+
+    async def release(self) -> None:
+        """Give the lease back, so that another process need not wait for it to end."""
+        if not self._is_ours(self._seen):
+            return
+        self._renewed_at_s = -1e9
+        spec = {
+            **self._seen["spec"],
+            "holderIdentity": "",
+            "leaseDurationSeconds": 1,
+            "renewTime": _now(),
+            "acquireTime": _now(),
+        }
+        await self._put({**self._seen, "spec": spec}, timeout_s=2.0)
+
+    async def _try(self) -> bool:
+        """One attempt to get or renew the lease; whether it is ours."""
+        asked_at_s = time.monotonic()
+        answer = await self._client.request(
+            "GET", f"{self._path}/{self._settings.name}", timeout_s=self._request_timeout_s
+        )
+        if answer.code == 404:
+            return await self._create(asked_at_s)
+        record = answer.json()
+        if not answer.ok or not isinstance(record, dict):
+            self._say(f"cannot read the lease {self._settings.name}: {answer.message}")
+            return False
+        if record.get("spec") != self._seen.get("spec"):
+            self._seen_at_s = time.monotonic()
+        self._seen = record
+        if not self._is_ours(record) and not self._has_ended(record):
+            self._say(f"{_spec(record).get('holderIdentity')} leads: standing by")
+            return False
+        return await self._take(record, asked_at_s)
+
+    async def _create(self, asked_at_s: float) -> bool:
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._settings.name, "namespace": self._settings.namespace},
+            "spec": self._new_spec({}),
+        }
+        answer = await self._client.request(
+            "POST", self._path, body=orjson.dumps(body), timeout_s=self._request_timeout_s
+        )
+        if not answer.ok:
+            self._say(f"cannot create the lease {self._settings.name}: {answer.message}")
+            return False
+        return self._won(answer.json(), asked_at_s)
+
+    async def _take(self, record: dict[str, Any], asked_at_s: float) -> bool:
+        changed = {**record, "spec": self._new_spec(_spec(record))}
+        answer = await self._put(changed, timeout_s=self._request_timeout_s)
+        if not answer.ok:
+            self._say(f"cannot renew the lease {self._settings.name}: {answer.message}")
+            return False
+        return self._won(answer.json(), asked_at_s)
+
+    async def _put(self, record: dict[str, Any], *, timeout_s: float) -> Any:
+        return await self._client.request(
+            "PUT", f"{self._path}/{self._settings.name}", body=orjson.dumps(record), timeout_s=timeout_s
+        )
+
+    def _won(self, record: dict[str, Any], asked_at_s: float) -> bool:
+        self._seen, self._seen_at_s = record, time.monotonic()
+        self._renewed_at_s = asked_at_s  # the server's clock started no later than the request was sent
+        self._told = ""
+        return True
+
+    def _new_spec(self, before: dict[str, Any]) -> dict[str, Any]:
+        ours = before.get("holderIdentity") == self._settings.identity
+        changes = int(before.get("leaseTransitions") or 0)
+        return {
+            "holderIdentity": self._settings.identity,
+            "leaseDurationSeconds": max(1, round(self._settings.duration_s)),
+            "acquireTime": before.get("acquireTime") if ours else _now(),
+            "renewTime": _now(),
+            "leaseTransitions": changes if ours or not before else changes + 1,
+        }
+
+    def _is_ours(self, record: dict[str, Any]) -> bool:
+        return _spec(record).get("holderIdentity") == self._settings.identity
+
+    def _has_ended(self, record: dict[str, Any]) -> bool:
+        spec = _spec(record)
+        if not spec.get("holderIdentity"):
+            return True
+        duration_s = float(spec.get("leaseDurationSeconds") or self._settings.duration_s)
+        return time.monotonic() - self._seen_at_s > duration_s
+
+    @property
+    def _request_timeout_s(self) -> float:
+        return max(0.5, self._settings.renew_deadline_s / 2)
+
+    def _say(self, text: str) -> None:
+        if text != self._told:
+            _log.info("%s", text)
+        self._told = text
+
+
+def _spec(record: dict[str, Any]) -> dict[str, Any]:
+    spec = record.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

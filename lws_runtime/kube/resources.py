@@ -1,0 +1,45 @@
+"""Where each kind of object is found under an API server's root."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from lws_core.actions import Kind, Ref
+
+
+@attrs.frozen
+class Resource:
+    """A kind's place: the path of its group and version, its plural, and whether it lives in namespaces."""
+
+    kind: Kind
+    root: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The path of a collection, of an object, or of a subresource; of all namespaces for ""."""
+        inside = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        tail = "".join(f"/{part}" for part in (name, subresource) if part)
+        return f"{self.root}{inside}/{self.plural}{tail}"
+
+
+RESOURCES: Final[dict[Kind, Resource]] = {
+    resource.kind: resource
+    for resource in (
+        Resource("LeaderWorkerSet", "/apis/leaderworkerset.x-k8s.io/v1", "leaderworkersets"),
+        Resource("StatefulSet", "/apis/apps/v1", "statefulsets"),
+        Resource("ControllerRevision", "/apis/apps/v1", "controllerrevisions"),
+        Resource("Service", "/api/v1", "services"),
+        Resource("Pod", "/api/v1", "pods"),
+        Resource("PodGroup", "/apis/scheduling.volcano.sh/v1beta1", "podgroups"),
+        Resource("Node", "/api/v1", "nodes", namespaced=False),
+        Resource("Event", "/apis/events.k8s.io/v1", "events"),
+    )
+}
+
+
+def path_of(ref: Ref, subresource: str = "") -> str:
+    """The path of an object."""
+    return RESOURCES[ref.kind].path(ref.namespace, ref.name, subresource)

@@ -1,0 +1,69 @@
+"""Probes and metrics over HTTP."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+
+import attrs
+from aiohttp import web
+
+from .metrics import CONTENT_TYPE
+
+Check = Callable[[], str]
+"""Why something is not as it should be, "" where it is."""
+
+
+@attrs.frozen
+class Address:
+    """Where to listen; port 0 takes any."""
+
+    host: str
+    port: int
+
+
+async def serve_probes(address: Address, *, ready_path: str, live_path: str, ready: Check) -> web.AppRunner:
+    """Serve the probes until the runner is cleaned up. Raises OSError where the address is taken."""
+
+    async def is_live(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def is_ready(_: web.Request) -> web.Response:
+        problem = ready()
+        return web.Response(text=problem or "ok", status=503 if problem else 200)
+
+    return await _serve(address, {live_path: is_live, ready_path: is_ready}, None)
+
+
+async def serve_metrics(
+    address: Address,
+    render: Callable[[], bytes],
+    *,
+    tls: ssl.SSLContext | None,
+    allowed: Callable[[str], Awaitable[bool]],
+) -> web.AppRunner:
+    """Serve /metrics to whom `allowed` lets, given the bearer token of the request."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return web.Response(text="Unauthorized", status=401)
+        if not await allowed(token):
+            return web.Response(text="Forbidden", status=403)
+        return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
+
+    return await _serve(address, {"/metrics": metrics}, tls)
+
+
+async def _serve(
+    address: Address,
+    routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]],
+    tls: ssl.SSLContext | None,
+) -> web.AppRunner:
+    application = web.Application()
+    for path, handler in routes.items():
+        application.router.add_get(path, handler)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, address.host or None, address.port, ssl_context=tls).start()
+    return runner

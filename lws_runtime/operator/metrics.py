@@ -1,0 +1,181 @@
+"""What the operator tells Prometheus of itself and of its sets (docs/operator.md, "Metrics")."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from lws_core import names
+from lws_core.actions import Action, Delete
+from lws_core.bits import below, indexes
+from lws_core.memory import Memory
+from lws_core.sights import Outcome
+from lws_runtime.kube.reflector import Reflector
+
+from .manager import Key, Machine, Manager, Watcher
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_TURN_S: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_LOAD_S: Final = (1, 3, 10, 30, 60, 120, 300, 600, 1200, 2400, 4800)
+_ROLLOUT_S: Final = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+class Metrics(Watcher, Collector):
+    """All metrics of one operator process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._turns = Histogram(
+            "lws_reconcile_duration_seconds", "A turn of one set.", buckets=_TURN_S, registry=self._registry
+        )
+        self._requests = Counter(
+            "lws_api_requests",
+            "Requests to the API server, by verb, resource and status code (0: no answer).",
+            ("verb", "resource", "code"),
+            registry=self._registry,
+        )
+        self._recreations = Counter(
+            "lws_group_recreations",
+            "Groups recreated as a whole, by the cause.",
+            ("namespace", "name", "cause"),
+            registry=self._registry,
+        )
+        self._loads = Histogram(
+            "lws_group_ready_seconds",
+            "Time from the creation of a group's leader until the whole group was ready.",
+            ("namespace", "name"),
+            buckets=_LOAD_S,
+            registry=self._registry,
+        )
+        self._rollouts = Histogram(
+            "lws_rollout_duration_seconds",
+            "Time from the start of a rollout until the set was available.",
+            ("namespace", "name"),
+            buckets=_ROLLOUT_S,
+            registry=self._registry,
+        )
+        self._began_s: dict[Key, float] = {}
+        self._loaded: dict[Key, dict[int, str]] = {}
+        self.manager: Manager | None = None
+        self.reflectors: Iterable[Reflector] = ()
+        self.leads: Callable[[], bool] = lambda: False
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def requested(self, verb: str, path: str, code: int) -> None:
+        """A request was answered."""
+        self._requests.labels(verb, resource_in(path), str(code)).inc()
+
+    def turned(self, machine: Machine, before: Memory, seconds: float) -> None:
+        """A turn was taken: note what has become ready, and whether a rollout has begun or ended."""
+        self._turns.observe(seconds)
+        after = machine.memory
+        fresh = after.summary.ready & ~before.summary.ready
+        if fresh:
+            self._note_loads(machine, fresh)
+        if after.lws is None:
+            self._began_s.pop(machine.key, None)
+            self._loaded.pop(machine.key, None)
+        elif after.lws is not before.lws:
+            self._note_rollout(machine.key, _is_true(after, names.UPDATE_IN_PROGRESS), after)
+
+    def answered(self, machine: Machine, action: Action, outcome: Outcome) -> None:
+        """A write was answered."""
+        if isinstance(action, Delete) and action.evidence is not None and outcome.ok:
+            self._recreations.labels(machine.namespace, machine.name, action.evidence.cause).inc()
+
+    def _note_loads(self, machine: Machine, fresh: int) -> None:
+        loaded = self._loaded.setdefault(machine.key, {})
+        for index in indexes(fresh):
+            record = machine.memory.groups.get(index)
+            leader, ready_s = record.group.leader, record.history.ready_since_s
+            if leader is None or leader.created_s is None or ready_s is None:
+                continue
+            if loaded.get(index) != leader.uid:
+                loaded[index] = leader.uid
+                took_s = max(0.0, ready_s - leader.created_s)
+                self._loads.labels(machine.namespace, machine.name).observe(took_s)
+
+    def _note_rollout(self, key: Key, updating: bool, memory: Memory) -> None:
+        if updating:
+            self._began_s.setdefault(key, time.monotonic())
+        elif key in self._began_s and _is_true(memory, names.AVAILABLE):
+            self._rollouts.labels(*key).observe(time.monotonic() - self._began_s.pop(key))
+
+    def collect(self) -> Iterator[Metric]:
+        """What is counted when it is asked for."""
+        machines = {} if self.manager is None else self.manager.machines
+        yield _gauge("lws_leader", "Whether this process leads.", (), {(): float(self.leads())})
+        yield _gauge(
+            "lws_queue_depth",
+            "Sets that wait for their turn.",
+            (),
+            {(): float(0 if self.manager is None else self.manager.depth)},
+        )
+        now_s = time.monotonic()
+        ages: dict[tuple[str, ...], float] = {
+            (r.name,): now_s - r.heard_at_s for r in self.reflectors if r.heard_at_s
+        }
+        yield _gauge("lws_watch_age_seconds", "Time since a watch was last heard.", ("resource",), ages)
+        groups: dict[tuple[str, ...], float] = {}
+        rolling: dict[tuple[str, ...], float] = {}
+        stalled: dict[tuple[str, ...], float] = {}
+        for key, machine in machines.items():
+            memory = machine.memory
+            if memory.lws is None:
+                continue
+            groups |= {(*key, state): float(count) for state, count in _states(memory).items()}
+            rolling[key] = float(_is_true(memory, names.UPDATE_IN_PROGRESS))
+            condition = memory.lws.status.condition(names.STALLED)
+            if condition is not None and condition.status == "True":
+                stalled[(*key, condition.reason)] = 1.0
+        yield _gauge("lws_groups", "Groups by state.", ("namespace", "name", "state"), groups)
+        yield _gauge("lws_rollout_in_progress", "Whether a set rolls out.", ("namespace", "name"), rolling)
+        yield _gauge("lws_stalled", "Sets that stall.", ("namespace", "name", "reason"), stalled)
+
+
+def _gauge(
+    name: str, help_: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _states(memory: Memory) -> dict[str, int]:
+    """How many groups are in each state; each group counts once."""
+    assert memory.lws is not None
+    summary = memory.summary
+    wanted = below(memory.lws.spec.replicas)
+    key = "" if memory.lineage is None else memory.lineage.key
+    current = summary.of_key(key)
+    return {
+        "ready": (summary.ready & current).bit_count(),
+        "outdated": (summary.ready & ~current).bit_count(),
+        "terminating": (summary.terminating & ~summary.ready).bit_count(),
+        "loading": (summary.present & ~summary.terminating & ~summary.ready).bit_count(),
+        "missing": (wanted & ~summary.present).bit_count(),
+    }
+
+
+def _is_true(memory: Memory, type_: str) -> bool:
+    condition = None if memory.lws is None else memory.lws.status.condition(type_)
+    return condition is not None and condition.status == "True"
+
+
+def resource_in(path: str) -> str:
+    """The resource that a path of the API is about: "statefulsets", "leaderworkersets/status"."""
+    parts = path.strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return "/".join((*parts[:1], *parts[2:3])) or path
