@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from machine import leader, live, own_revision, statefulset, workers
+
+from lws_core import names
+from lws_core.actions import Apply, Create, Event, PatchStatus, Ref, Request
+from lws_core.events import event_of
+from lws_core.lineage import trace
+from lws_core.memory import Memory
+from lws_core.observed import Child
+from lws_core.revision import record
+from lws_core.sights import Thing
+from lws_core.values import EMPTY, FrozenMap, evolve, freeze_map
+from lws_core.view import see
+
+LIVE = live()
+
+
+def of(kind: str, name: str, **fields: Any) -> Any:
+    return freeze_map({"kind": kind, "metadata": {"name": name, "namespace": "default"}, **fields})
+
+
+APPLY = Apply(of("StatefulSet", "serve"), "")
+
+
+def known(**fields: Any) -> Memory:
+    return evolve(see(see(Memory(), LIVE), statefulset(**fields)))
+
+
+def note(action: Request, thing: Thing, before: Memory | None = None) -> str | None:
+    event = event_of(known() if before is None else before, action, thing)
+    return None if event is None else event.note
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"partition": 4}, {"partition": 3}, "Updating replica 3"),
+        ({"partition": 4}, {"partition": 1}, "Updating replicas 1 to 3 (inclusive)"),
+        ({"partition": 1}, {"partition": 3}, "Holding replicas 1 to 2 (inclusive) back again"),
+        ({"replicas": 4}, {"replicas": 3}, "deleting surge replica serve-3"),
+        ({"replicas": 6}, {"replicas": 3}, "deleting surge replicas from serve-3 to serve-5"),
+        ({"replicas": 6}, {"replicas": 4}, "deleting surge replicas from serve-4 to serve-5"),
+        ({"replicas": 3}, {"replicas": 5}, None),
+        ({}, {}, None),
+        ({"partition": 0}, {"partition": 3, "labels": FrozenMap({names.REVISION_KEY: "next"})}, None),
+    ],
+)
+def test_rollout_step_always_is_told_by_what_it_moves(
+    before: dict[str, Any], after: dict[str, Any], told: str | None
+) -> None:
+    assert note(APPLY, statefulset(**after), known(**before)) == told
+
+
+def test_creation_of_leaders_always_is_told() -> None:
+    event = event_of(known(), Create(of("StatefulSet", "serve"), ""), statefulset())
+    assert event == Event("Normal", "GroupsProgressing", "Create", "Created leader statefulset serve")
+
+
+@pytest.mark.parametrize(
+    ("leaders", "revisions", "words"),
+    [
+        (None, (), "Creating revision with key k for a newly created LeaderWorkerSet"),
+        ("old", ("old",), "Creating revision with key k for updated LWS"),
+        ("new", (), "Creating missing revision with key k for existing LeaderWorkerSet"),
+    ],
+)
+def test_creation_of_a_revision_always_says_on_what_occasion(
+    leaders: str | None, revisions: tuple[str, ...], words: str
+) -> None:
+    found = None if leaders is None else statefulset(labels=FrozenMap({names.REVISION_KEY: leaders}))
+    stored = [own_revision(LIVE, key, 1, record(live(template={"size": 9}))) for key in revisions]
+    lineage = trace(LIVE, found, stored, template_is_live=not revisions)
+    created = own_revision(LIVE, "k", 1, EMPTY)
+    action = Create(of("ControllerRevision", "serve-k-1"), "")
+    event = event_of(evolve(known(), lineage=lineage), action, created)
+    assert event is not None
+    assert (event.note, event.reason) == (words, "CreatingRevision")
+    assert event.related == Ref("ControllerRevision", "default", "serve-k-1")
+
+
+def test_service_always_is_told_of_only_where_one_was_there_before() -> None:
+    action = Create(of("Service", "serve"), "")
+    service = Child("Service", "serve", "u", "1", None, False)
+    assert note(action, service) is None
+    told = note(action, service, evolve(known(), served=True))
+    assert told == "Service serve was deleted from outside: created again"
+
+
+def test_workers_set_back_always_are_told_with_their_number() -> None:
+    apply = Apply(of("StatefulSet", "serve-1", spec={"replicas": 3}), "")
+    told = "StatefulSet serve-1 was scaled from outside: set back to 3 workers"
+    assert note(apply, workers(1)) == told
+
+
+def test_status_always_is_told_by_its_conditions() -> None:
+    action = PatchStatus(Ref("LeaderWorkerSet", "default", "serve"), "uid-set", "1", EMPTY, "")
+    assert note(action, LIVE) is None
+
+
+def test_what_nobody_asks_for_never_is_an_event() -> None:
+    assert note(Create(of("StatefulSet", "serve-1"), ""), workers(1)) is None
+    assert note(Create(of("PodGroup", "x"), ""), leader(1)) is None
+    assert event_of(Memory(), APPLY, statefulset()) is None
+
+
+def test_note_never_is_longer_than_the_api_takes() -> None:
+    event = Event("Normal", "R", "A", "é" * 2000)
+    assert len(event.note.encode()) <= 1024
+    assert event.note.endswith("...")

@@ -1,0 +1,124 @@
+"""When an unready group counts as broken, and how a write to the leaders holds back what depends on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from building import a_set
+from machine import NAME, START_S, Bench, at_rest, writes
+
+from lws_core import controller
+from lws_core.actions import Action, Apply, Create, Delete
+from lws_core.leading import own_statefulset, set_view
+from lws_core.options import Options
+from lws_core.rollout import Blocked, Step
+from lws_core.sights import Outcome
+
+NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
+PAIRS = a_set(template={"size": 2, "restartPolicy": "None"})
+
+
+def fallen(*names: str) -> Bench:
+    """A set some of whose pods have fallen unready for good, and whose template is mended then."""
+    bench = at_rest(PAIRS, Options(broken_after_s=30.0))
+    for name in names:
+        bench.cluster.change("Pod", name, status__conditions=[{"type": "Ready", "status": "False"}])
+    bench.settle()
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    return bench
+
+
+def test_old_group_never_counts_as_broken_before_its_time() -> None:
+    bench = fallen("serve-0-1")
+    bench.settle()
+    assert isinstance(bench.memory.decision, Blocked)
+    assert bench.memory.decision.reason == "BudgetSpent"
+    since = bench.memory.groups.get(0).history.unready_since_s
+    assert since is not None
+    found = controller.look(bench.memory, bench.now_s)
+    assert found.wake_at_s == bench.memory.patience_s == since + 30.0
+
+
+def test_broken_old_group_at_the_lowest_index_never_wedges_a_rollout() -> None:
+    bench = fallen("serve-0-1")
+    bench.now_s += 40.0
+    for action in bench.look():
+        bench.hear(action)
+    assert isinstance(bench.memory.decision, Step)
+    assert bench.memory.decision.over_budget
+    assert bench.cluster.leaders.partition == 2
+    bench.run()
+    assert bench.memory.summary.ready == 0b111
+
+
+def test_terminating_leader_never_counts_as_broken_before_its_grace_is_over() -> None:
+    bench = fallen("serve-0-1")
+    bench.cluster.change("Pod", "serve-0", metadata__deletionTimestamp="1970-01-12T13:56:40Z")
+    bench.settle()
+    assert bench.memory.patience_s == START_S + 600 + 30
+
+
+def test_group_that_loads_on_the_new_revision_never_lets_others_count_as_broken() -> None:
+    bench = fallen("serve-0-1")
+    bench.now_s += 40.0
+    bench.settle()
+    bench.cluster.run_leaders()  # group 2 comes back, and loads
+    bench.now_s += 1000.0
+    bench.settle()
+    assert bench.cluster.leaders.partition == 2
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == 0
+
+
+def test_leaders_that_are_missing_for_long_always_stop_deletions() -> None:
+    bench = at_rest(a_set({"replicas": 6}, {"size": 1}, rolling={"maxUnavailable": 3}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    for _ in range(3):
+        for action in bench.look():
+            bench.hear(action)
+    bench.cluster.drop("Pod", "serve-0")
+    bench.watch()
+    bench.look()
+    bench.now_s += 6.0
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).long_absent
+    assert not set_view(bench.memory, bench.cluster.lws, bench.now_s - 2.0).long_absent
+
+
+def waiting_for_the_leaders() -> tuple[Bench, Apply]:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__replicas=4)
+    (apply,) = (action for action in bench.look() if isinstance(action, Apply))
+    return bench, apply
+
+
+def test_leaders_never_are_decided_on_while_a_write_to_them_is_under_way() -> None:
+    bench, _ = waiting_for_the_leaders()
+    bench.edit(spec__replicas=5)
+    assert [action for action in bench.look() if isinstance(action, Apply | Delete)] == []
+
+
+def test_missing_service_always_is_made_beside_a_write_to_the_leaders() -> None:
+    bench, _ = waiting_for_the_leaders()
+    bench.cluster.drop("Service", NAME)
+    assert writes(action for action in bench.look() if isinstance(action, Create)) == [
+        f"Create Service {NAME}"
+    ]
+
+
+def test_stale_write_to_the_leaders_always_is_decided_afresh() -> None:
+    bench, apply = waiting_for_the_leaders()
+    bench.hear(apply, Outcome(409))
+    bench.edit(spec__replicas=6)
+    applies: list[Action] = [action for action in bench.settle() if isinstance(action, Apply)]
+    assert len(applies) == 1
+    assert bench.cluster.leaders.replicas == 6
+
+
+def test_leaders_of_another_set_never_are_its_own() -> None:
+    bench = at_rest(PAIRS)
+    lws = bench.cluster.lws
+    assert own_statefulset(bench.memory, lws) is not None
+    other = attrs.evolve(lws, metadata=attrs.evolve(lws.metadata, uid="next"))
+    assert own_statefulset(bench.memory, other) is None
