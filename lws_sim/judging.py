@@ -39,7 +39,7 @@ class Violation:
 def judge(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
     """What is wrong with the actions of one look, which was made on this memory. Cost: all groups."""
     lws, statefulset = memory.lws, memory.statefulset
-    if lws is None:
+    if lws is None or not any(isinstance(action, Apply | Delete) for action in actions):
         return ()
     found: list[Violation] = []
     case = None if statefulset is None else _Case(lws, statefulset, memory)
@@ -89,12 +89,12 @@ class _Case:
         """The ready groups that may be replaced under these numbers."""
         return {i for i in self.ready & self.outdated(key) if partition <= i < replicas}
 
-    def only_broken_are_unready(self, key: str) -> bool:
-        """Whether no group of the newest revision is on its way: what is unready is outdated or absent."""
-        return all(
-            index in self.ready or self.groups[index].leader is None or index in self.outdated(key)
-            for index in range(self.statefulset.replicas)
-        )
+    def broken_have_spent_it(self, key: str) -> bool:
+        """Whether no ready group can be spared, and none of the newest revision is on its way: what is not
+        ready is outdated or absent."""
+        unready = set(range(self.statefulset.replicas)) - self.ready
+        waiting = {index for index in unready if self.groups[index].leader is not None} - self.outdated(key)
+        return bool(unready) and not waiting and len(self.ready) <= self.budget.floor
 
 
 def is_ready(group: Group, statefulset_uid: str, sizes: dict[str, int]) -> bool:
@@ -137,7 +137,7 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
     already = case.exposed(case.key, case.statefulset.partition, case.statefulset.replicas)
     ended = (exposed - already) | (set() if case.scaling_down else taken)
     left = len({i for i in case.ready if i < replicas} - exposed)
-    if ended and left < case.budget.floor and not _is_excepted(case, ended, key):
+    if ended and left < case.budget.floor and not _is_excepted(case, ended | exposed, key):
         found.append(
             Violation(
                 "budget",
@@ -177,7 +177,7 @@ def _judge_deletes(case: _Case, actions: tuple[Action, ...]) -> list[Violation]:
 
 
 def _is_excepted(case: _Case, ended: set[int], key: str) -> bool:
-    return len(ended) == 1 and case.only_broken_are_unready(key)
+    return len(ended) == 1 and case.broken_have_spent_it(key)
 
 
 def _judge_ownership(memory: Memory, lws: LeaderWorkerSet, action: Apply | Delete) -> list[Violation]:

@@ -43,6 +43,7 @@ from lws_sim.judging import Violation, judge
 OWNER: Final = "default/serve"
 LEADERS: Final = "StatefulSet/default/serve"
 MOST_TASKS: Final = 60_000
+LATEST_S: Final = 700.0  # for which things that can be done may be left undone at a time
 PATIENCE_S: Final = 40_000.0  # within which a world comes to rest once nothing happens to it any more
 
 Style = Literal["cluster first", "looks first", "any", "late"]
@@ -132,8 +133,10 @@ class Run:
     def step(self, until_s: float = float("inf")) -> bool:
         """Do one of the things that can be done; False where there is none."""
         tasks = list(cluster.tasks(self.world))
-        if self.style == "late" and self.random.random() < 0.1 and self.advance(until_s):
-            return True
+        if self.style == "late" and self.random.random() < 0.1:
+            soon_s = min(until_s, self.world.now_s + LATEST_S)
+            if self.advance(soon_s):
+                return True
         if not tasks:
             return False
         self.done += 1
