@@ -514,8 +514,11 @@ def _sync(world: World, namespace: str, name: str) -> World:
         return settle_changes(world)
     failures = world.back_offs.get(key, 0) + 1
     world = evolve(world, back_offs=world.back_offs.with_(key, failures))
+    again = Sync(namespace, name)
+    if any(task == again for _, _, task in world.timers):
+        return settle_changes(world)  # it waits already, and not as long
     wait_s = min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** (failures - 1))
-    return settle_changes(set_timer(world, world.now_s + wait_s, Sync(namespace, name)))
+    return settle_changes(set_timer(world, world.now_s + wait_s, again))
 
 
 def _notify(world: World, change: Change) -> World:
