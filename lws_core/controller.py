@@ -17,6 +17,7 @@ Guarantees, for any order of sights and answers that an API server can produce:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
@@ -28,12 +29,14 @@ from .leading import lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
 from .options import Options
-from .plan import renders_live
+from .plan import Trouble, renders_live
 from .reporting import next_report_s, report, report_unreadable, tell_of_workers
 from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
 from .values import FrozenMap, evolve
+
+STRANGERS_S: Final = 30.0  # how often foreign objects that stand in the way are read again
 
 
 @attrs.frozen
@@ -83,7 +86,7 @@ def look(memory: Memory, now_s: float) -> Look:
     if not memory.synced:
         return Look(memory)
     if memory.unreadable is not None:
-        wanted = (*_reads(memory, memory.unreadable.last), *report_unreadable(memory, now_s))
+        wanted = (*_reads(memory), *report_unreadable(memory, now_s))
         return _send(_forget(memory, wanted, 0), wanted, now_s)
     lws = memory.lws
     if lws is None or lws.metadata.terminating:
@@ -92,7 +95,8 @@ def look(memory: Memory, now_s: float) -> Look:
     looked_at = memory.dirty
     memory, of_groups = tend(memory, lws, now_s)
     memory, of_set = lead(memory, lws, now_s)
-    wanted = (*_reads(memory, lws), *of_set, *of_groups, *report(memory, lws, now_s))
+    memory, of_strangers = _strangers(memory, now_s)
+    wanted = (*_reads(memory), *of_strangers, *of_set, *of_groups, *report(memory, lws, now_s))
     memory = _forget(tell_of_workers(memory, now_s), wanted, looked_at)
     return _send(memory, wanted, now_s)
 
@@ -160,15 +164,30 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
     return Look(memory, (*sent, *events), _next_wake_s(memory, lws, now_s))
 
 
-def _reads(memory: Memory, lws: LeaderWorkerSet) -> tuple[Read, ...]:
+def _reads(memory: Memory) -> tuple[Read, ...]:
     """What failed writes want read before they are tried again."""
     refs = dict.fromkeys(retry.action.ref for retry in memory.retries.values() if retry.read)
-    reads = []
-    for ref in refs:
-        thing = view.find(memory, ref.kind, ref.name)
-        uid = "" if thing is None else view.identity(thing)[2]
-        reads.append(Read(ref, "a write to it failed, or its answer was lost", uid))
-    return tuple(reads)
+    return tuple(_read(memory, ref, "a write to it failed, or its answer was lost") for ref in refs)
+
+
+def _read(memory: Memory, ref: Ref, why: str) -> Read:
+    thing = view.find(memory, ref.kind, ref.name)
+    return Read(ref, why, "" if thing is None else view.identity(thing)[2])
+
+
+def _strangers(memory: Memory, now_s: float) -> tuple[Memory, tuple[Read, ...]]:
+    """Foreign objects that stand in the way are read again once in a while: no watch tells of them, as they
+    need not carry the set's label."""
+    troubles = (*memory.foreign, *(t for t in memory.troubles.values() if isinstance(t, Trouble)))
+    strangers = dict.fromkeys(trouble.stranger for trouble in troubles if trouble.stranger is not None)
+    if not strangers:
+        return evolve(memory, strangers_at_s=None), ()
+    if memory.strangers_at_s is None:
+        return evolve(memory, strangers_at_s=now_s), ()
+    if now_s < memory.strangers_at_s + STRANGERS_S:
+        return memory, ()
+    reads = tuple(_read(memory, ref, "whether it still stands in the way") for ref in strangers)
+    return evolve(memory, strangers_at_s=now_s), reads
 
 
 def _is_due(memory: Memory, key: str, now_s: float) -> bool:
@@ -189,5 +208,6 @@ def _next_wake_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> float | 
         *memory.wakes.values(),
         *(r.not_before_s for key, r in memory.retries.items() if not r.read and key not in memory.pending),
         *next_report_s(memory, lws, now_s),
+        *(() if memory.strangers_at_s is None else (memory.strangers_at_s + STRANGERS_S,)),
     ]
     return max(min(times), now_s) if times else None

@@ -80,12 +80,11 @@ def diff_group(lws: LeaderWorkerSet, plan: GroupPlan, group: Group) -> Change:
     foreign: list[Trouble] = []
     for manifest in plan.missing:
         existing = _existing(group, manifest)
-        if existing is None:
-            if not _names_taken(group, manifest):
-                why = f"group {group.index} has no {manifest['kind']}"
-                actions.append(Create(manifest, why))
-        elif _standing_of(existing, leader) == "Foreign":
-            foreign.append(_foreign(str(manifest["kind"]), existing.name))
+        create = Create(manifest, f"group {group.index} has no {manifest['kind']}")
+        if existing is not None and _standing_of(existing, leader) == "Foreign":
+            foreign.append(_foreign(create.ref))
+        elif existing is None and not _names_taken(group, manifest):
+            actions.append(create)
     healed = _healed_workers(lws, plan, group, leader)
     return Change((*actions, *healed), tuple(foreign))
 
@@ -108,7 +107,9 @@ def diff_leaders(lws: LeaderWorkerSet, leaders: Leaders, view: SetView) -> Chang
         observed.owner, observed.terminating, kind=names.KIND, name=lws.name, uid=lws.metadata.uid
     )
     if whose != "Own":
-        return Change((), (_foreign("StatefulSet", observed.name),) if whose == "Foreign" else ())
+        return Change(
+            (), (_foreign(Ref("StatefulSet", lws.namespace, observed.name)),) if whose == "Foreign" else ()
+        )
     manifest = _applied(lws, leaders, view, observed)
     reasons = _differences(manifest, leaders, observed)
     if not reasons:
@@ -201,7 +202,7 @@ def _diff_service(lws: LeaderWorkerSet, manifest: Manifest, service: Child | Non
     if service is None:
         return Change((Create(manifest, "the set has no Service"),))
     whose = standing(service.owner, service.terminating, kind=names.KIND, name=lws.name, uid=lws.metadata.uid)
-    return Change((), (_foreign("Service", service.name),) if whose == "Foreign" else ())
+    return Change((), (_foreign(Ref("Service", lws.namespace, service.name)),) if whose == "Foreign" else ())
 
 
 def _existing(group: Group, manifest: Manifest) -> Child | WorkerStatefulSet | None:
@@ -263,6 +264,7 @@ def _raised(lws: LeaderWorkerSet, name: str, plan: SetPlan) -> Apply:
     return Apply(freeze_map(manifest), f"revision {plan.lineage.key} is current again")
 
 
-def _foreign(kind: str, name: str) -> Trouble:
-    message = f"{kind} {name} does not belong to this set and is left alone, but its name is needed"
-    return Trouble("Foreign", message)
+def _foreign(stranger: Ref) -> Trouble:
+    name = f"{stranger.kind} {stranger.name}"
+    message = f"{name} does not belong to this set and is left alone, but its name is needed"
+    return Trouble("Foreign", message, stranger=stranger)

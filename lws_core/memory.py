@@ -101,9 +101,9 @@ class Memory:
     (leaders whose deletion is not answered); wakes (when to look at a group again, by index); notices
     (events to emit); begun (groups whose worker StatefulSet was created and not yet told of).
 
-    Times, in epoch seconds: patience_s when a group that is waited for may count as broken; status_at_s of
-    the last status written; told_at_s of the last aggregated event; progress_at_s of the last change of
-    `progress`, the counts that a rollout moves.
+    Times, in epoch seconds: strangers_at_s when foreign objects were last read again; patience_s when a
+    group that is waited for may count as broken; status_at_s of the last status written; told_at_s of the
+    last aggregated event; progress_at_s of the last change of `progress`, the counts that a rollout moves.
     """
 
     options: Options = Options()
@@ -140,6 +140,7 @@ class Memory:
     notices: tuple[Event, ...] = ()
     begun: GroupSet = 0
 
+    strangers_at_s: float | None = None
     patience_s: float | None = None
     status_at_s: float | None = None
     told_at_s: float | None = None

@@ -65,7 +65,8 @@ def dns_1123_label_faults(text: str) -> Iterator[str]:
         )
 
 
-def _subdomain_faults(text: str) -> Iterator[str]:
+def dns_1123_subdomain_faults(text: str) -> Iterator[str]:
+    """Why a text is no DNS-1123 subdomain, as most objects must be named; nothing if it is one."""
     if _bytes(text) > 253:
         yield "must be no more than 253 bytes"
     if not _is(_DNS_1123_SUBDOMAIN, text):
@@ -86,7 +87,7 @@ def qualified_name_faults(text: str) -> Iterator[str]:
     if slash and not prefix:
         yield "prefix part must be non-empty"
     elif slash:
-        yield from (f"prefix part {fault}" for fault in _subdomain_faults(prefix))
+        yield from (f"prefix part {fault}" for fault in dns_1123_subdomain_faults(prefix))
     if not name:
         yield "name part must be non-empty"
     elif _bytes(name) > 63:

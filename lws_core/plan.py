@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from . import names
+from .actions import Ref
 from .bits import GroupSet
 from .desired.leader_statefulset import leader_template
 from .desired.pod_group import pod_group
@@ -49,11 +50,13 @@ ABSENT_LEADER_S = 5.0  # how long a leader may be missing before the StatefulSet
 
 @attrs.frozen
 class Trouble:
-    """Something that keeps a group from its children, in words. `node`: a node that has to be looked up."""
+    """Something that keeps a group from its children, in words. `node`: a node that has to be looked up;
+    `stranger`: a foreign object that has a name which is needed."""
 
     obstacle: Obstacle
     message: str
     node: str = ""
+    stranger: Ref | None = None
 
 
 @attrs.frozen
