@@ -295,18 +295,23 @@ class Cluster:
                 self.put(obj.with_("status", freeze_map({"observedGeneration": generation})))
 
     def ready(self, *pods: str, at_s: float = START_S) -> None:
-        """The kubelet: these pods are Ready, all where none is named."""
+        """The kubelet: these pods are Ready, all that are not where none is named."""
         condition = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(at_s)}
         for (kind, name), obj in list(self.objects.items()):
             if kind == "Pod" and (name in pods or not pods):
-                if dig(obj, "status", "phase") == "Running" and not pods:
+                if not pods and dig(obj, "status", "conditions"):
                     continue
                 self.put(obj.with_("status", freeze_map({"phase": "Running", "conditions": [condition]})))
 
-    def replace_leader(self, index: int) -> None:
-        """The StatefulSet controller replaces one leader; its workers go with it."""
-        self.drop("Pod", names.leader_name(self._set_name, index))
-        self.run_leaders()
+    def replace_leader(self) -> None:
+        """The StatefulSet controller: replace the highest outdated leader that the partition releases."""
+        leaders = self.leaders
+        for index in reversed(range(leaders.partition, leaders.replicas)):
+            pod = self.objects.get(("Pod", names.leader_name(self._set_name, index)))
+            native = dig(pod, "metadata", "labels", names.NATIVE_REVISION)
+            if pod is not None and native != leaders.update_revision:
+                self.drop("Pod", names.leader_name(self._set_name, index))
+                return
 
     def _native_revision(self, stored: FrozenMap[Json], name: str) -> None:
         if ("ControllerRevision", name) in self.objects:
@@ -450,6 +455,10 @@ class Bench:
             self.cluster.ready(at_s=self.now_s)
             self.now_s += 2.0
             done += self.settle()
+            if self.cluster.objects != before:
+                continue
+            if ("StatefulSet", NAME) in before:
+                self.cluster.replace_leader()
             if self.cluster.objects == before:
                 return done
         raise AssertionError("the cluster never comes to rest")
