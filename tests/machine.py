@@ -503,3 +503,13 @@ def view_of(lws: LeaderWorkerSet, states: Sequence[GroupState], **fields: Any) -
     leaders = fields.get("statefulset")
     lineage = fields.pop("lineage", None) or trace(lws, leaders, revisions)
     return SetView(lineage=lineage, summary=folded(states), **fields)
+
+
+def of_type(actions: Iterable[Action], *types: type) -> list[Any]:
+    """Those of the actions that are of these types."""
+    return [action for action in actions if isinstance(action, types)]
+
+
+def notes(bench: Bench) -> list[str]:
+    """What the events so far have told."""
+    return [event.note for event in bench.cluster.events]

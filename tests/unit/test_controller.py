@@ -7,27 +7,18 @@ from typing import Any
 
 import pytest
 from building import POD, a_set
-from machine import NAME, START_S, Bench, at_rest, live, writes
+from machine import NAME, START_S, Bench, at_rest, live, notes, of_type, writes
 
 from lws_core import controller, names
-from lws_core.actions import Action, Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
+from lws_core.actions import Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
 from lws_core.explain import explain
 from lws_core.options import Options
 from lws_core.rollout import Done
 from lws_core.sights import Gone, Outcome, Seen, Synced
-from lws_core.status import Stall
 from lws_core.values import FrozenMap, Json, dig, freeze_map
 
 PAIRS = a_set(template={"size": 2})
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
-
-
-def of_type(actions: list[Action] | tuple[Action, ...], *types: type) -> list[Any]:
-    return [action for action in actions if isinstance(action, types)]
-
-
-def notes(bench: Bench) -> list[str]:
-    return [event.note for event in bench.cluster.events]
 
 
 # From nothing to rest.
@@ -306,169 +297,6 @@ def test_foreign_object_of_a_name_that_is_needed_never_is_touched() -> None:
     text = explain(bench.memory, bench.now_s).text
     assert text.startswith("ForeignObject: StatefulSet serve does not belong to this set")
     assert bench.cluster.lws.status.condition(names.STALLED).reason == "ForeignObject"  # type: ignore[union-attr]
-
-
-# Recreation.
-
-
-def break_worker(bench: Bench, name: str) -> None:
-    bench.cluster.change("Pod", name, status__containerStatuses=[{"restartCount": 1}])
-
-
-def test_failed_worker_always_ends_its_group_once_after_the_record_of_it() -> None:
-    bench = at_rest(PAIRS)
-    break_worker(bench, "serve-1-1")
-    actions = bench.settle()
-    assert writes(actions)[:2] == [f"Apply StatefulSet {NAME}", "Delete Pod serve-1"]
-    (delete,) = of_type(actions, Delete)
-    assert delete.propagation == "Foreground"
-    assert delete.why == "group 1 is recreated: pod serve-1-1 restarted"
-    assert of_type(bench.run(), Delete) == []
-    assert explain(bench.memory, bench.now_s).state == "AtRest"
-
-
-def test_recreation_always_survives_a_restart_of_the_controller_between_record_and_deletion() -> None:
-    bench = at_rest(PAIRS)
-    break_worker(bench, "serve-1-1")
-    for _ in range(2):
-        for action in bench.look():
-            if not isinstance(action, Delete):
-                bench.hear(action)
-    assert names.RECREATIONS in bench.cluster.leaders.annotations
-    bench.cluster.drop("Pod", "serve-1-1")  # the evidence is gone
-    memory = controller.start()
-    for thing in bench.cluster.things():
-        memory = controller.observe(memory, Seen(thing), bench.now_s)
-    deletes = of_type(controller.step(memory, Synced(), bench.now_s).actions, Delete)
-    assert [delete.ref.name for delete in deletes] == ["serve-1"]
-
-
-def test_group_that_keeps_failing_always_waits_longer_and_says_so() -> None:
-    bench = at_rest(PAIRS)
-    for _ in range(2):
-        break_worker(bench, "serve-1-1")
-        bench.run()
-    break_worker(bench, "serve-1-1")
-    bench.settle()
-    assert explain(bench.memory, bench.now_s).text.startswith("RecreationBackOff: pod serve-1-1 restarted")
-    found = controller.look(bench.memory, bench.now_s)
-    assert found.wake_at_s is not None
-    assert found.wake_at_s > bench.now_s
-
-
-def test_policy_none_never_ends_a_group() -> None:
-    bench = at_rest(a_set(template={"size": 2, "restartPolicy": "None"}))
-    break_worker(bench, "serve-1-1")
-    assert of_type(bench.settle(), Delete) == []
-
-
-# A lost node.
-
-
-def lose_node(bench: Bench, ready: bool) -> None:
-    condition = {"type": "Ready", "status": "True" if ready else "Unknown"}
-    bench.cluster.put(
-        freeze_map({"kind": "Node", "metadata": {"name": "node"}, "status": {"conditions": [condition]}})
-    )
-    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
-
-
-def test_leader_stuck_on_a_lost_node_never_is_forced_but_its_workers_are_released() -> None:
-    bench = at_rest(PAIRS)
-    lose_node(bench, ready=False)
-    bench.settle()
-    bench.now_s = START_S + 100
-    actions = bench.settle()
-    assert [(d.ref.kind, d.ref.name) for d in of_type(actions, Delete)] == [("StatefulSet", "serve-1")]
-    text = explain(bench.memory, bench.now_s).text
-    assert text.startswith("NodeLost: leader pod serve-1 is terminating on node node, which is lost")
-    assert "node.kubernetes.io/out-of-service" in text
-    assert ("Pod", "serve-1") in bench.cluster.objects
-
-
-def test_leader_that_takes_its_time_on_a_living_node_never_counts_as_lost() -> None:
-    bench = at_rest(PAIRS)
-    lose_node(bench, ready=True)
-    bench.now_s = START_S + 100
-    assert of_type(bench.settle(), Delete) == []
-    assert not explain(bench.memory, bench.now_s).text.startswith("NodeLost")
-
-
-def test_node_that_is_not_known_always_is_read() -> None:
-    bench = at_rest(PAIRS)
-    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
-    bench.now_s = START_S + 100
-    reads = of_type(bench.settle(), Read)
-    assert [read.ref.kind for read in reads] == ["Node"]
-    assert explain(bench.memory, bench.now_s).text.startswith("NodeLost")
-
-
-# Status and events.
-
-
-def test_counts_alone_never_are_written_more_often_than_the_interval() -> None:
-    bench = at_rest(PAIRS, Options(status_interval_s=10.0))
-    bench.edit(spec__replicas=4)
-    bench.settle()
-    written = bench.memory.status_at_s
-    assert written is not None
-    bench.cluster.run_leaders()
-    assert of_type(bench.look(), PatchStatus) == []
-    found = controller.look(bench.memory, bench.now_s)
-    assert found.wake_at_s == written + 10.0
-    bench.now_s = written + 10.0
-    assert len(of_type(bench.look(), PatchStatus)) == 1
-
-
-def test_workers_created_together_always_are_told_of_in_one_event() -> None:
-    bench = at_rest(a_set({"replicas": 8}, {"size": 2}))
-    told = [note for note in notes(bench) if "worker statefulset" in note]
-    assert told == [
-        "Created 8 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 and 3 more"
-    ]
-
-
-def test_worker_created_alone_always_is_told_of_with_its_leader() -> None:
-    bench = at_rest(PAIRS)
-    bench.cluster.drop("StatefulSet", "serve-1")
-    bench.run()
-    note = "Created worker statefulset for leader pod serve-1"
-    (event,) = (event for event in bench.cluster.events if event.note == note)
-    assert (event.related.name, event.related_uid) == (  # type: ignore[union-attr]
-        "serve-1",
-        dig(bench.cluster.objects["Pod", "serve-1"], "metadata", "uid"),
-    )
-
-
-def test_unreadable_set_always_says_so_and_its_groups_go_on() -> None:
-    bench = at_rest(PAIRS)
-    bench.edit(spec__replicas=-1)
-    actions = bench.settle()
-    assert writes(actions) == [f"PatchStatus LeaderWorkerSet {NAME}"]
-    stored = bench.cluster.objects["LeaderWorkerSet", NAME]
-    conditions = dig(stored, "status", "conditions")
-    assert isinstance(conditions, tuple)
-    stalled = next(c for c in conditions if dig(c, "type") == names.STALLED)
-    assert dig(stalled, "reason") == "InvalidSpec"
-    assert "spec.replicas" in str(dig(stalled, "message"))
-    bench.edit(spec__replicas=3)
-    bench.settle()
-    assert explain(bench.memory, bench.now_s).state == "AtRest"
-
-
-def test_rollout_that_does_not_get_on_always_wakes_at_its_deadline_and_says_so() -> None:
-    bench = changed(progress_deadline_s=60.0)
-    for _ in range(5):
-        bench.settle()
-        bench.cluster.run_leaders()
-    wake = controller.look(bench.memory, bench.now_s).wake_at_s
-    assert wake is not None
-    assert bench.now_s < wake <= bench.now_s + 60
-    bench.now_s += 60
-    bench.settle()
-    stalled = bench.cluster.lws.status.condition(names.STALLED)
-    assert stalled is not None
-    assert Stall(stalled.reason, "").reason == "ProgressDeadlineExceeded"  # type: ignore[arg-type]
 
 
 def test_memory_of_an_earlier_moment_never_changes() -> None:

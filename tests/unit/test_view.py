@@ -9,8 +9,8 @@ from machine import LEADERS_UID, leader, live, own_revision, statefulset, worker
 from lws_core import names
 from lws_core.actions import Kind, Ref
 from lws_core.errors import FieldError
-from lws_core.memory import Groups, Memory, Record, Unreadable
-from lws_core.observed import Child, Group, Node, Owner
+from lws_core.memory import Memory, Unreadable
+from lws_core.observed import Child, Node, Owner
 from lws_core.restart import Recreation
 from lws_core.revision import record
 from lws_core.sights import Gone, Thing
@@ -183,16 +183,3 @@ def test_service_that_the_set_has_had_always_is_remembered_as_served() -> None:
 )
 def test_object_always_belongs_to_the_group_that_its_name_says(kind: Kind, name: str, index: int) -> None:
     assert group_of(seen(LIVE), Ref(kind, "default", name)) == index
-
-
-def test_groups_always_keep_what_was_put_whatever_their_number() -> None:
-    groups = Groups()
-    for index in (0, 63, 64, 1000):
-        groups = groups.put(Record(Group(index, leader(index))))
-    before = groups
-    groups = groups.put(Record(Group(64)))
-    assert groups.get(64).group == Group(64)
-    assert before.get(64).group.leader == leader(64)  # the earlier value stays what it was
-    assert groups.get(1000).group.leader == leader(1000)
-    assert groups.get(5).group == Group(5)
-    assert groups.get(99_999).group == Group(99_999)

@@ -1,0 +1,106 @@
+"""A group that fails is recreated, and one on a lost node lets its workers go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from building import a_set
+from machine import NAME, START_S, Bench, at_rest, of_type, writes
+
+from lws_core import controller, names
+from lws_core.actions import Delete, Read
+from lws_core.explain import explain
+from lws_core.sights import Seen, Synced
+from lws_core.values import freeze_map
+
+PAIRS = a_set(template={"size": 2})
+NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
+
+
+def break_worker(bench: Bench, name: str) -> None:
+    bench.cluster.change("Pod", name, status__containerStatuses=[{"restartCount": 1}])
+
+
+def test_failed_worker_always_ends_its_group_once_after_the_record_of_it() -> None:
+    bench = at_rest(PAIRS)
+    break_worker(bench, "serve-1-1")
+    actions = bench.settle()
+    assert writes(actions)[:2] == [f"Apply StatefulSet {NAME}", "Delete Pod serve-1"]
+    (delete,) = of_type(actions, Delete)
+    assert delete.propagation == "Foreground"
+    assert delete.why == "group 1 is recreated: pod serve-1-1 restarted"
+    assert of_type(bench.run(), Delete) == []
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_recreation_always_survives_a_restart_of_the_controller_between_record_and_deletion() -> None:
+    bench = at_rest(PAIRS)
+    break_worker(bench, "serve-1-1")
+    for _ in range(2):
+        for action in bench.look():
+            if not isinstance(action, Delete):
+                bench.hear(action)
+    assert names.RECREATIONS in bench.cluster.leaders.annotations
+    bench.cluster.drop("Pod", "serve-1-1")  # the evidence is gone
+    memory = controller.start()
+    for thing in bench.cluster.things():
+        memory = controller.observe(memory, Seen(thing), bench.now_s)
+    deletes = of_type(controller.step(memory, Synced(), bench.now_s).actions, Delete)
+    assert [delete.ref.name for delete in deletes] == ["serve-1"]
+
+
+def test_group_that_keeps_failing_always_waits_longer_and_says_so() -> None:
+    bench = at_rest(PAIRS)
+    for _ in range(2):
+        break_worker(bench, "serve-1-1")
+        bench.run()
+    break_worker(bench, "serve-1-1")
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).text.startswith("RecreationBackOff: pod serve-1-1 restarted")
+    found = controller.look(bench.memory, bench.now_s)
+    assert found.wake_at_s is not None
+    assert found.wake_at_s > bench.now_s
+
+
+def test_policy_none_never_ends_a_group() -> None:
+    bench = at_rest(a_set(template={"size": 2, "restartPolicy": "None"}))
+    break_worker(bench, "serve-1-1")
+    assert of_type(bench.settle(), Delete) == []
+
+
+def lose_node(bench: Bench, ready: bool) -> None:
+    condition = {"type": "Ready", "status": "True" if ready else "Unknown"}
+    bench.cluster.put(
+        freeze_map({"kind": "Node", "metadata": {"name": "node"}, "status": {"conditions": [condition]}})
+    )
+    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
+
+
+def test_leader_stuck_on_a_lost_node_never_is_forced_but_its_workers_are_released() -> None:
+    bench = at_rest(PAIRS)
+    lose_node(bench, ready=False)
+    bench.settle()
+    bench.now_s = START_S + 100
+    actions = bench.settle()
+    assert [(d.ref.kind, d.ref.name) for d in of_type(actions, Delete)] == [("StatefulSet", "serve-1")]
+    text = explain(bench.memory, bench.now_s).text
+    assert text.startswith("NodeLost: leader pod serve-1 is terminating on node node, which is lost")
+    assert "node.kubernetes.io/out-of-service" in text
+    assert ("Pod", "serve-1") in bench.cluster.objects
+
+
+def test_leader_that_takes_its_time_on_a_living_node_never_counts_as_lost() -> None:
+    bench = at_rest(PAIRS)
+    lose_node(bench, ready=True)
+    bench.now_s = START_S + 100
+    assert of_type(bench.settle(), Delete) == []
+    assert not explain(bench.memory, bench.now_s).text.startswith("NodeLost")
+
+
+def test_node_that_is_not_known_always_is_read() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
+    bench.now_s = START_S + 100
+    reads = of_type(bench.settle(), Read)
+    assert [read.ref.kind for read in reads] == ["Node"]
+    assert explain(bench.memory, bench.now_s).text.startswith("NodeLost")
