@@ -1,0 +1,1 @@
+"""The admission webhooks: answers to reviews, the server in a process of its own, its certificates."""

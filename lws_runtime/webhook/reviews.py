@@ -1,0 +1,282 @@
+"""Answers to AdmissionReviews (admission.k8s.io/v1), as functions of the review alone.
+
+Flow: path and body -> review -> verdict -> reply. The verdicts are lws_core's (`admit`, `apply_defaults`,
+`validate_create`, `validate_update`); here they become what an API server understands. It composes a
+denial's text itself, from the webhook's name and the message given here (apiserver:
+pkg/admission/plugin/webhook/errors).
+
+Guarantees: whatever bytes come, there is a reply. What is no review gets status 400; a review that is about
+something else, holds no object, or makes the code fail is denied. Nothing is allowed that was not judged.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import orjson
+
+from lws_core import names
+from lws_core.admission import Denied, admit
+from lws_core.defaulting import apply_defaults
+from lws_core.errors import join
+from lws_core.jsonpatch import json_patch
+from lws_core.options import Options
+from lws_core.validation import validate_create, validate_update
+from lws_core.values import FrozenMap, Json, as_map
+
+API_VERSION: Final = "admission.k8s.io/v1"
+KIND: Final = "AdmissionReview"
+MAX_DEPTH: Final = 100
+"""Levels of nesting that a review may have; an object of the API has some 20."""
+
+_OPERATIONS: Final = ("CREATE", "UPDATE", "DELETE", "CONNECT")
+_JUDGED: Final = ("CREATE", "UPDATE")
+
+
+class Malformed(ValueError):
+    """Why something is no AdmissionReview that can be answered."""
+
+
+@attrs.frozen
+class Reply:
+    """What to answer over HTTP. code: the status; body: a review, or for an error a line of plain text.
+
+    about: what was asked, in words for a log. failure: the exception behind a denial that is our own fault.
+    """
+
+    code: int
+    body: bytes
+    content_type: str = "application/json"
+    about: str = ""
+    allowed: bool = False
+    failure: Exception | None = None
+
+
+@attrs.frozen
+class _Verdict:
+    """What becomes of an object: `patched` where it is changed, a denial's message and code, warnings."""
+
+    patched: FrozenMap[Json] | None = None
+    message: str = ""
+    code: int = 0
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class _Request:
+    """The parts of a review's request that answers depend on."""
+
+    uid: str
+    operation: str
+    what: str
+    request: FrozenMap[Json]
+
+    def object(self, field: str = "object") -> FrozenMap[Json] | None:
+        found = self.request.get(field)
+        return found if isinstance(found, FrozenMap) else None
+
+
+Judge = Callable[[_Request, FrozenMap[Json], Options], _Verdict]
+
+
+@attrs.frozen
+class _Endpoint:
+    """What one path is for: the kind and the resource of its objects, and who judges them."""
+
+    group: str
+    kind: str
+    resource: str
+    judge: Judge
+
+
+def respond(path: str, body: bytes, options: Options) -> Reply:
+    """The reply to a POST of `body` at `path`. Never raises. Cost: 0.1 to 0.5 ms for objects of usual
+    size."""
+    endpoint = ENDPOINTS.get(path)
+    if endpoint is None:
+        return _refusal(404, "there is no webhook at this path")
+    try:
+        request = _request(_decoded(body))
+    except Malformed as problem:
+        return _refusal(400, str(problem))
+    about = f"{request.operation} of {request.what}"
+    failure = None
+    try:
+        verdict = _judged(endpoint, request, options)
+        response = _response(request, verdict)
+    except Exception as problem:  # whatever it is: the object was not judged, so it must not pass
+        failure = problem
+        verdict = _denied("internal error; the operator's log says more", 500, "InternalError")
+        response = _response(request, verdict)
+    review = {"apiVersion": API_VERSION, "kind": KIND, "response": response}
+    return Reply(200, orjson.dumps(review), about=about, allowed=not verdict.code, failure=failure)
+
+
+def _refusal(code: int, text: str) -> Reply:
+    return Reply(code, f"{text}\n".encode(errors="replace"), "text/plain; charset=utf-8")
+
+
+# -- reading a review
+
+
+def _decoded(body: bytes) -> FrozenMap[Json]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise Malformed(f"the body is not JSON: {problem}") from None
+    try:
+        frozen = _frozen(value, MAX_DEPTH)
+    except RecursionError:
+        raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep") from None
+    if not isinstance(frozen, FrozenMap):
+        raise Malformed(f"the body is not an {KIND} but a JSON value of another type")
+    return frozen
+
+
+def _frozen(value: object, depth: int) -> Json:
+    """A decoder's value as an immutable one. Raises RecursionError below `depth` levels."""
+    match value:
+        case dict():
+            if depth == 0:
+                raise RecursionError
+            return FrozenMap({key: _frozen(item, depth - 1) for key, item in value.items()})
+        case list():
+            if depth == 0:
+                raise RecursionError
+            return tuple([_frozen(item, depth - 1) for item in value])
+        case _:
+            scalar: Json = value  # type: ignore[assignment]  # orjson gives nothing else
+            return scalar
+
+
+def _request(review: FrozenMap[Json]) -> _Request:
+    for field, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
+        if review.get(field) != wanted:
+            raise Malformed(f"{field} must be {wanted}")
+    request = review.get("request")
+    if not isinstance(request, FrozenMap):
+        raise Malformed("the review holds no request")
+    uid, operation = request.get("uid"), request.get("operation")
+    if not isinstance(uid, str) or not uid:
+        raise Malformed("request.uid must be a text")
+    if operation not in _OPERATIONS:
+        raise Malformed(f"request.operation must be one of {', '.join(_OPERATIONS)}")
+    return _Request(uid, str(operation), _what(request), request)
+
+
+def _what(request: FrozenMap[Json]) -> str:
+    """What a request is about, for people: `LeaderWorkerSet ns/name`."""
+    kind = _word(as_map(request.get("kind")).get("kind")) or "an object"
+    metadata = as_map(as_map(request.get("object")).get("metadata"))
+    name = _word(request.get("name")) or _word(metadata.get("name")) or _word(metadata.get("generateName"))
+    return f"{kind} {_word(request.get('namespace'))}/{name}"
+
+
+def _word(value: Json) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# -- judging what it is about
+
+
+def _judged(endpoint: _Endpoint, request: _Request, options: Options) -> _Verdict:
+    if misplaced := _misplaced(endpoint, request):
+        return _denied(misplaced, 400, "BadRequest")
+    if request.operation not in _JUDGED:
+        return _Verdict()
+    found = request.object()
+    if found is None:
+        return _denied("request.object must be an object", 400, "BadRequest")
+    return endpoint.judge(request, found, options)
+
+
+def _misplaced(endpoint: _Endpoint, request: _Request) -> str:
+    """Why a request is not for this path, or ""."""
+    for field, last, wanted in (
+        ("kind", "kind", endpoint.kind),
+        ("resource", "resource", endpoint.resource),
+    ):
+        found = as_map(request.request.get(field))
+        if (found.get("group", ""), found.get("version"), found.get(last)) != (
+            endpoint.group,
+            "v1",
+            wanted,
+        ):
+            return f"request.{field} must be {'/'.join(filter(None, (endpoint.group, 'v1', wanted)))}"
+    if request.request.get("subResource"):
+        return "request.subResource must be empty"
+    return ""
+
+
+def _default_set(_: _Request, found: FrozenMap[Json], __: Options) -> _Verdict:
+    return _Verdict(patched=apply_defaults(found))
+
+
+def _validate_set(request: _Request, found: FrozenMap[Json], _: Options) -> _Verdict:
+    if request.operation == "CREATE":
+        verdict = validate_create(found)
+    else:
+        old = request.object("oldObject")
+        if old is None:
+            return _denied("request.oldObject must be an object", 400, "BadRequest")
+        verdict = validate_update(found, old)
+    if verdict.errors:
+        return attrs.evolve(_denied(join(verdict.errors), 403, "Forbidden"), warnings=verdict.warnings)
+    return _Verdict(warnings=verdict.warnings)
+
+
+def _admit_pod(request: _Request, found: FrozenMap[Json], options: Options) -> _Verdict:
+    if request.operation != "CREATE":
+        return _Verdict()
+    try:
+        return _Verdict(patched=admit(found, options))
+    except Denied as denied:
+        return _denied(str(denied), 403, "Forbidden")
+
+
+def _allow_pod(_: _Request, __: FrozenMap[Json], ___: Options) -> _Verdict:
+    """Nothing about a pod is validated; the path is there for registrations that name it."""
+    return _Verdict()
+
+
+ENDPOINTS: Final = {
+    "/mutate-leaderworkerset-x-k8s-io-v1-leaderworkerset": _Endpoint(
+        names.GROUP, names.KIND, names.PLURAL, _default_set
+    ),
+    "/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset": _Endpoint(
+        names.GROUP, names.KIND, names.PLURAL, _validate_set
+    ),
+    "/mutate--v1-pod": _Endpoint("", "Pod", "pods", _admit_pod),
+    "/validate--v1-pod": _Endpoint("", "Pod", "pods", _allow_pod),
+}
+"""What is served at each path; the webhook configurations name these."""
+
+
+# -- writing a response
+
+
+def _denied(message: str, code: int, reason: str) -> _Verdict:
+    return _Verdict(message=message, code=code, reason=reason)
+
+
+def _response(request: _Request, verdict: _Verdict) -> dict[str, object]:
+    response: dict[str, object] = {"uid": request.uid, "allowed": not verdict.code}
+    if verdict.code:
+        response["status"] = {
+            "status": "Failure",
+            "message": verdict.message,
+            "reason": verdict.reason,
+            "code": verdict.code,
+        }
+    if verdict.patched is not None:
+        patch = json_patch(request.object(), verdict.patched)
+        if patch:
+            response["patchType"] = "JSONPatch"
+            response["patch"] = base64.b64encode(orjson.dumps(patch)).decode()
+    if verdict.warnings:
+        response["warnings"] = verdict.warnings
+    return response
