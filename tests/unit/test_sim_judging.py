@@ -151,9 +151,19 @@ def test_one_ready_group_may_go_when_only_broken_old_ones_are_unready() -> None:
     memory = broken_old(at_rest(), 0)
     assert rules(memory, leaders(memory, 4, 3)) == []
     assert rules(memory, leaders(memory, 4, 2)) == ["budget"], "two at once"
+    assert memory.statefulset is not None
+    labels = memory.statefulset.labels | {names.REVISION_KEY: "new"}
+    given_up = _with(memory, statefulset=attrs.evolve(memory.statefulset, partition=3, labels=labels))
+    assert rules(given_up, leaders(given_up, 4, 2)) == ["budget"], "one after another"
     loading = unready(memory, 1)
     assert rules(loading, leaders(loading, 4, 3, key=key_of(memory))) == []
     assert rules(loading, delete(loading, 3)) == ["budget"], "one of the newest revision is on its way"
+
+
+def test_nothing_ever_goes_over_the_budget_while_nothing_is_broken() -> None:
+    memory = at_rest(Shape(replicas=3, max_unavailable=0, max_surge=1))
+    assert rules(memory, leaders(memory, 4, 3)) == []
+    assert rules(memory, leaders(memory, 4, 2)) == ["budget"]
 
 
 # -- the other numbers

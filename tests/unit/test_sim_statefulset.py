@@ -245,6 +245,7 @@ def test_the_current_revision_moves_only_when_all_is_updated_and_ready() -> None
 
 def test_the_current_revision_never_moves_while_a_surplus_pod_is_there() -> None:
     cluster = running(replicas=3)
+    cluster.ready(2, ready=False)
     first = cluster.status["currentRevision"]
     cluster.put(a_statefulset(replicas=2, image="img:2"))
     cluster.sync()
@@ -259,7 +260,7 @@ def test_the_current_revision_never_moves_while_a_surplus_pod_is_there() -> None
         cluster.sync()
         cluster.start_all()
         cluster.ready(0)
-    assert cluster.status["updatedReplicas"] == 2
+    assert cluster.status["updatedReplicas"] == cluster.status["readyReplicas"] == 2
     assert (cluster.status["replicas"], cluster.status["currentRevision"]) == (3, first)
     cluster.end(2)
     cluster.sync()
