@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "completion": "Print a completion script for a shell.",
     "crd": "Print the CustomResourceDefinition.",
     "defaults": "Print manifests with every default filled in.",
+    "operator": "Take care of all sets in a cluster.",
     "simulate": "Show each step of a rollout, on a model of a cluster.",
     "render": "Print the objects that the operator makes for sets.",
     "validate": "Check manifests as the API server and the webhooks would.",

@@ -83,12 +83,12 @@ class Client:
         connection: Connection,
         *,
         user_agent: str,
-        qps: float = 500.0,
+        qps: float | None = 500.0,
         burst: int = 500,
         observer: Observer | None = None,
     ) -> None:
         self._connection, self._user_agent = connection, user_agent
-        self._bucket, self._observer = _Bucket(qps, burst), observer
+        self._bucket, self._observer = None if qps is None else _Bucket(qps, burst), observer
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
@@ -119,7 +119,8 @@ class Client:
         timeout_s: float = 10.0,
     ) -> Answer:
         """Send one request. `path` begins with a slash. Never raises but for cancellation."""
-        await self._bucket.take()
+        if self._bucket is not None:
+            await self._bucket.take()
         answer = await self._send(method, path, body, content_type, params, timeout_s)
         if answer.code == 401 and await self._connection.refresh():
             answer = await self._send(method, path, body, content_type, params, timeout_s)
@@ -163,7 +164,8 @@ class Client:
         Raises OSError (aiohttp.ClientError, TimeoutError) for what the network does.
         """
         assert self._session is not None
-        await self._bucket.take()
+        if self._bucket is not None:
+            await self._bucket.take()
         async with self._session.get(
             self._connection.url + path,
             params=params,

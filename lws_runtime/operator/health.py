@@ -5,21 +5,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 
-import attrs
 from aiohttp import web
+
+from lws_runtime.config import Address
 
 from .metrics import CONTENT_TYPE
 
 Check = Callable[[], str]
 """Why something is not as it should be, "" where it is."""
-
-
-@attrs.frozen
-class Address:
-    """Where to listen; port 0 takes any."""
-
-    host: str
-    port: int
 
 
 async def serve_probes(address: Address, *, ready_path: str, live_path: str, ready: Check) -> web.AppRunner:

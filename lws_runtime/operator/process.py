@@ -16,6 +16,9 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib import metadata
 from typing import Any, Final
 
 import orjson
@@ -23,14 +26,18 @@ import orjson
 from lws_core.actions import Action, Emit
 from lws_core.options import Options
 from lws_core.sights import Outcome
+from lws_runtime.config import Settings, operator_namespace, operator_options
 from lws_runtime.kube.client import Answer, Client
+from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
 from lws_runtime.kube.reflector import Reflector, back_off_s
 from lws_runtime.kube.resources import RESOURCES
 
+from .health import serve_metrics, serve_probes
 from .manager import KINDS, Machine, Manager
 from .metrics import Metrics
 from .requests import outcome_of, request_of
+from .self_signed import metrics_context
 
 _log = logging.getLogger(__name__)
 
@@ -269,8 +276,12 @@ def _status(answer: Answer) -> dict[str, Any]:
     return status if isinstance(status, dict) else {}
 
 
-def user_agent(version: str) -> str:
+def user_agent() -> str:
     """How the operator names itself to the API server."""
+    try:
+        version = metadata.version("leaderworkerset")
+    except metadata.PackageNotFoundError:
+        version = "unknown"
     return f"lws/{version} ({sys.platform}/{platform.machine()})"
 
 
@@ -311,3 +322,98 @@ def _print_action(machine: Machine, action: Action) -> None:
 def _number(text: object) -> int:
     digits = "".join(character for character in str(text) if character.isdecimal())
     return int(digits) if digits else 0
+
+
+async def serve(settings: Settings, kubeconfig: str) -> bool:
+    """Run the operator; True after a signal asked it to stop, False where the lease was lost.
+
+    Raises NoCluster, and Unusable where the cluster will not do.
+    """
+    connection = connect(kubeconfig)
+    metrics = Metrics()
+    client = Client(
+        connection,
+        user_agent=user_agent(),
+        qps=settings.client.qps,
+        burst=settings.client.burst,
+        observer=metrics.requested,
+    )
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(client)
+        waiting = _Waiting()
+        await _serve_probes(settings, waiting, stack)
+        return await until_signal(_operate(settings, client, metrics, waiting, connection.source, stack))
+
+
+class _Waiting:
+    """What the process waits for before it is ready, by who waits."""
+
+    def __init__(self) -> None:
+        self._reasons = {"server": "the API server has not answered yet"}
+
+    def say(self, who: str, reason: str) -> None:
+        """Why it is not ready; "" once it is."""
+        self._reasons[who] = reason
+
+    def __call__(self) -> str:
+        return "; ".join(reason for reason in self._reasons.values() if reason)
+
+
+async def _operate(
+    settings: Settings,
+    client: Client,
+    metrics: Metrics,
+    waiting: _Waiting,
+    source: str,
+    stack: AsyncExitStack,
+) -> None:
+    told = await check_server(client, source)
+    _log.info("connected", extra={"server": told, "by": source})
+    waiting.say("server", "")
+    await _serve_metrics(settings, client, metrics, stack)
+    await wait_for_crd(client, partial(waiting.say, "crd"))
+    election = settings.leader_election
+    lease = LeaseSettings(
+        namespace=operator_namespace(),
+        name=election.resource_name,
+        identity=identity(),
+        duration_s=election.lease_duration_s,
+        renew_deadline_s=election.renew_deadline_s,
+        retry_period_s=election.retry_period_s,
+    )
+    await lead(
+        client,
+        metrics,
+        options=operator_options(settings),
+        namespaces=settings.namespaces,
+        lease_settings=lease if election.enabled else None,
+        dry_run=settings.dry_run,
+    )
+
+
+async def _serve_probes(settings: Settings, waiting: _Waiting, stack: AsyncExitStack) -> None:
+    health = settings.health
+    if health.address is None:
+        return
+    try:
+        runner = await serve_probes(
+            health.address, ready_path=health.readiness_path, live_path=health.liveness_path, ready=waiting
+        )
+    except OSError as problem:
+        raise Unusable(f"health.healthProbeBindAddress: {problem.strerror or problem}") from None
+    stack.push_async_callback(runner.cleanup)
+
+
+async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, stack: AsyncExitStack) -> None:
+    if settings.metrics.address is None:
+        return
+    try:
+        runner = await serve_metrics(
+            settings.metrics.address,
+            metrics.render,
+            tls=metrics_context(settings.tls),
+            allowed=TokenReviews(client),
+        )
+    except OSError as problem:
+        raise Unusable(f"metrics.bindAddress: {problem.strerror or problem}") from None
+    stack.push_async_callback(runner.cleanup)

@@ -1,0 +1,111 @@
+"""`lws operator`: takes care of all LeaderWorkerSets in a cluster."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from lws_core.values import FrozenMap, Json
+from lws_runtime.config import FLAGS, BadConfiguration, Flag, Settings, load_settings
+
+from .loading import BadInput, say
+
+EXIT_CLUSTER: Final = 1
+_NUMBERS: Final = {"kube-api-qps": float, "kube-api-burst": int, "recreation-limit": int}
+_SWITCHES: Final = ("leader-elect", "dry-run", "exclusive-placement-across-namespaces")
+_VERBOSE: Final = 3  # --zap-log-level from which on everything is told
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
+
+
+def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that stand for fields of the configuration file."""
+    for flag in reversed(FLAGS):
+        command = _option(flag)(command)
+    return command
+
+
+def _option(flag: Flag) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    text = f"{flag.help} [deprecated: use the file]" if flag.deprecated else flag.help
+    if flag.name in _SWITCHES:
+        # As in Go: alone it means true, and =false means false.
+        return click.option(
+            f"--{flag.name}", type=click.BOOL, is_flag=False, flag_value="true", metavar="[=BOOL]", help=text
+        )
+    if flag.name == "namespace":
+        return click.option(f"--{flag.name}", multiple=True, help=text)
+    return click.option(f"--{flag.name}", type=_NUMBERS.get(flag.name, str), help=text)
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="The configuration file, docs/operator.md.")
+@click.option("--kubeconfig", metavar="FILE", default="", help="How to reach the cluster.")
+@_flags
+@click.option("--zap-log-level", default="info", help="debug, info, error, or a number: 3 tells everything.")
+@click.option("--zap-encoder", type=click.Choice(["json", "console"]), help="Form of log lines.")
+@click.option("--zap-devel", type=click.BOOL, is_flag=False, flag_value="true", help="Log for people.")
+@click.option("--zap-stacktrace-level", hidden=True)
+@click.option("--zap-time-encoding", hidden=True)
+def command(
+    config: str | None,
+    kubeconfig: str,
+    zap_log_level: str,
+    zap_encoder: str | None,
+    zap_devel: bool | None,
+    zap_stacktrace_level: str | None,
+    zap_time_encoding: str | None,
+    **flags: Any,
+) -> None:
+    """Take care of all LeaderWorkerSets in a cluster, until SIGTERM.
+
+    Exit codes: 0 after SIGTERM; 1 if the cluster cannot be used or the lease is lost; 2 for a configuration
+    that cannot be used.
+
+    \b
+    Example:
+      lws operator --config manager.yaml
+      lws operator --dry-run --namespace serving
+    """
+    level = _level(zap_log_level)
+    try:
+        settings = load_settings(config, _given(flags))
+    except BadConfiguration as problem:
+        raise BadInput(problem.lines) from None
+    try:
+        from lws_runtime.kube.connection import NoCluster  # noqa: PLC0415  # only with the extra
+        from lws_runtime.operator.process import Unusable, serve  # noqa: PLC0415
+    except ImportError as problem:
+        raise BadInput([f"{problem.name} is missing: pip install 'leaderworkerset[operator]'"]) from None
+    from lws_runtime.operator.logs import set_up  # noqa: PLC0415
+
+    set_up(level, "console" if zap_encoder == "console" or (zap_devel and not zap_encoder) else "json")
+    try:
+        ended_well = _run(serve, settings, kubeconfig)
+    except (NoCluster, Unusable) as problem:
+        say("error", str(problem))
+        sys.exit(EXIT_CLUSTER)
+    sys.exit(0 if ended_well else EXIT_CLUSTER)
+
+
+def _run(serve: Callable[[Settings, str], Any], settings: Settings, kubeconfig: str) -> bool:
+    import asyncio  # noqa: PLC0415  # other commands do without
+
+    ended_well: bool = asyncio.run(serve(settings, kubeconfig))
+    return ended_well
+
+
+def _given(flags: dict[str, Any]) -> FrozenMap[Json]:
+    """The flags that were given, by their name in FLAGS."""
+    named = {name.replace("_", "-"): value for name, value in flags.items()}
+    return FrozenMap({name: value for name, value in named.items() if value not in (None, ())})
+
+
+def _level(text: str) -> int:
+    if text in _LEVELS:
+        return _LEVELS[text]
+    if text.isdecimal():
+        return logging.DEBUG if int(text) >= _VERBOSE else logging.INFO
+    raise BadInput([f"--zap-log-level: {text!r} is not debug, info, error or a number"])
