@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("quick", deadline=None)
-settings.register_profile("long", deadline=None, max_examples=1_500, suppress_health_check=list(HealthCheck))
+settings.register_profile("long", deadline=None, max_examples=5_000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("LWS_PROFILE", "quick"))
 
 
