@@ -77,7 +77,7 @@ def gated_cluster(
 
 def _plane(folder: Path, programs: dict[str, Path], setup: Setup) -> Iterator[ControlPlane]:
     with ControlPlane(folder, programs, setup) as plane:
-        rights.grant(plane.client())
+        rights.grant(plane)
         yield plane
 
 

@@ -1,59 +1,49 @@
-"""What the operator may do in the cluster tests: what deploy/ gives it, and nothing else."""
+"""What deploy/ installs, as kubectl renders it, and of that what the operator may do."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
-from client import Client, Manifest
+from client import Manifest
+from control_plane import ControlPlane
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 NAMESPACE: Final = "lws-system"
-_KINDS: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+_RIGHTS: Final = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+_USED_IN_TESTS: Final = ("Namespace", "Secret", *_RIGHTS)
 
 
-def rights(deploy: Path = DEPLOY, namespace: str = NAMESPACE, user: str = "operator") -> list[Manifest]:
-    """The roles of deploy/ and their bindings, bound to a user instead of the operator's ServiceAccount."""
-    found: dict[tuple[str, str], Manifest] = {}
-    for path in sorted(deploy.rglob("*.yaml")):
-        text = path.read_text()
-        if "{{" in text or not any(f"kind: {kind}\n" in text for kind in _KINDS):
-            continue  # a chart's template, or nothing about rights
-        for document in yaml.safe_load_all(text):
-            if isinstance(document, dict) and document.get("kind") in _KINDS:
-                found[document["kind"], document["metadata"]["name"]] = _bound(document, namespace, user)
-    return list(found.values())
+def rendered(kubectl: Path, *components: str) -> list[Manifest]:
+    """The objects of deploy/, with components of deploy/components by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {
+            "resources": [os.path.relpath(DEPLOY, folder)],
+            "components": [os.path.relpath(DEPLOY / "components" / name, folder) for name in components],
+        }
+        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(own))
+        command = [str(kubectl), "kustomize", folder]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [one for one in yaml.load_all(told.stdout, loader) if one is not None]
 
 
-def _bound(document: Manifest, namespace: str, user: str) -> Manifest:
-    metadata = dict(document["metadata"])
-    if document["kind"] in ("Role", "RoleBinding"):
-        metadata["namespace"] = namespace
-    if "subjects" not in document:
-        return {**document, "metadata": metadata}
-    subject: dict[str, Any] = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
-    accounts = [one for one in document["subjects"] if one["kind"] == "ServiceAccount"]
-    return {**document, "metadata": metadata, "subjects": [subject] if accounts else []}
+def grant(plane: ControlPlane, *components: str) -> None:
+    """Create the operator's namespace and Secret, and give the user `operator` what an installation gives
+    the operator's ServiceAccount: nothing else."""
+    for manifest in rendered(plane.programs["kubectl"], *components):
+        if manifest["kind"] in _USED_IN_TESTS:
+            plane.client().apply(_bound(manifest))
 
 
-def grant(client: Client, namespace: str = NAMESPACE, user: str = "operator") -> None:
-    """Create the operator's namespace and give the user its rights there and everywhere."""
-    if client.get("v1", "Namespace", None, namespace) is None:
-        client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    for manifest in rights(namespace=namespace, user=user) or _all_rights(user):
-        client.apply(manifest)
-
-
-def _all_rights(user: str) -> list[Manifest]:
-    """For a checkout whose deploy/ says nothing about rights yet."""
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "lws-operator-in-tests"},
-        "roleRef": role,
-        "subjects": [subject],
-    }
-    return [binding]
+def _bound(manifest: Manifest) -> Manifest:
+    """A binding to the ServiceAccount as one to the user; anything else as it is."""
+    if not any(one["kind"] == "ServiceAccount" for one in manifest.get("subjects", ())):
+        return manifest
+    user = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "operator"}
+    return {**manifest, "subjects": [user]}
