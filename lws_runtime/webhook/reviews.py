@@ -32,6 +32,10 @@ KIND: Final = "AdmissionReview"
 MAX_DEPTH: Final = 100
 """Levels of nesting that a review may have; an object of the API has some 20."""
 
+MAX_VALUES: Final = 400_000
+"""Values that a review may hold; decoded they take up to half a kilobyte each."""
+
+_LONGEST_TOLD: Final = 400
 _OPERATIONS: Final = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 _JUDGED: Final = ("CREATE", "UPDATE")
 
@@ -44,7 +48,8 @@ class Malformed(ValueError):
 class Reply:
     """What to answer over HTTP. code: the status; body: a review, or for an error a line of plain text.
 
-    about: what was asked, in words for a log. failure: the exception behind a denial that is our own fault.
+    about: what was asked, in words for a log, on one line and without what the object holds.
+    failure: the exception behind a denial that is our own fault.
     """
 
     code: int
@@ -124,6 +129,8 @@ def _refusal(code: int, text: str) -> Reply:
 
 
 def _decoded(body: bytes) -> FrozenMap[Json]:
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:
+        raise Malformed(f"the body holds more than {MAX_VALUES} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
@@ -173,7 +180,8 @@ def _what(request: FrozenMap[Json]) -> str:
     kind = _word(as_map(request.get("kind")).get("kind")) or "an object"
     metadata = as_map(as_map(request.get("object")).get("metadata"))
     name = _word(request.get("name")) or _word(metadata.get("name")) or _word(metadata.get("generateName"))
-    return f"{kind} {_word(request.get('namespace'))}/{name}"
+    told = f"{kind} {_word(request.get('namespace'))}/{name}"
+    return "".join(c if c.isprintable() else "?" for c in told[:_LONGEST_TOLD])
 
 
 def _word(value: Json) -> str:
