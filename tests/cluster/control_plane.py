@@ -173,9 +173,10 @@ class ControlPlane:
         return int(header["revision"])
 
     def install_crd(self, manifest: Manifest, timeout_s: float = 30.0) -> None:
-        """Create a CRD, and return once its objects can be listed and created."""
+        """Create a CRD unless it is there, and return once its objects can be listed and created."""
         client = self.client()
-        client.create(manifest)
+        if client.get(manifest["apiVersion"], manifest["kind"], None, manifest["metadata"]["name"]) is None:
+            client.create(manifest)
         name, spec = manifest["metadata"]["name"], manifest["spec"]
         served = next(version["name"] for version in spec["versions"] if version["served"])
         path = f"/apis/{spec['group']}/{served}/{spec['names']['plural']}"
