@@ -15,7 +15,7 @@ from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Re
 from .bits import with_bit
 from .events import event_of, recreation_event
 from .memory import Memory, Retry
-from .observed import LeaderStatefulSet, Node, Pod
+from .observed import Child, LeaderStatefulSet, Node, Pod
 from .sights import Gone, Outcome
 from .values import EMPTY, FrozenMap, dig, evolve
 from .view import find, group_of, identity, lose, see, see_node, see_pod
@@ -64,6 +64,8 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
             written=(thing.replicas, thing.partition),
             digest=thing.template_digest if _writes_template(before, action) else memory.digest,
         )
+    if isinstance(action, Create) and isinstance(thing, Child) and thing.group_index is None:
+        memory = evolve(memory, bereft=False)
     event = event_of(before, action, thing)
     notices = memory.notices if event is None else (*memory.notices, event)
     if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None:
@@ -75,7 +77,7 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
 def _writes_template(before: Memory, action: Request) -> bool:
     if not isinstance(action, Create | Apply):
         return False
-    stored = None if before.statefulset is None else before.statefulset.template
+    stored = None if before.basis is None else before.basis.template
     return dig(action.manifest, "spec", "template") != stored
 
 

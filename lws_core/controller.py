@@ -22,7 +22,7 @@ from typing import Final
 import attrs
 
 from . import view
-from .actions import Action, Delete, Emit, Read, Ref, Request
+from .actions import Action, Apply, Delete, Emit, PatchStatus, Read, Ref, Request
 from .answers import action_key, hear
 from .bits import GroupSet, members, with_bit
 from .leading import lead, own_statefulset
@@ -158,6 +158,10 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
         sent.append(action)
         if isinstance(action, Delete):
             memory = _expect(memory, lws, action)
+        elif isinstance(action, Apply) and action.ref.name == lws.name:
+            memory = evolve(memory, basis=memory.statefulset)
+        elif isinstance(action, PatchStatus):
+            memory = evolve(memory, status_basis=lws.status)
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
     memory = evolve(memory, pending=FrozenMap(pending), notices=())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from . import names
 from .actions import Apply, Create, Delete, Event, PatchStatus, Request
 from .evidence import Evidence
@@ -21,17 +23,17 @@ def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
         return None
     match action, thing:
         case PatchStatus(), LeaderWorkerSet():
-            return condition_event(lws, thing.status)
+            return condition_event(attrs.evolve(lws, status=before.status_basis), thing.status)
         case Create(), Revision():
             return _revision_event(before, action, thing)
         case Create(), LeaderStatefulSet():
             note = f"Created leader statefulset {lws.name}"
             return Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
-        case Create(), _ if action.ref.kind == "Service" and action.ref.name == lws.name and before.served:
+        case Create(), _ if action.ref.kind == "Service" and action.ref.name == lws.name and before.bereft:
             note = f"Service {lws.name} was deleted from outside: created again"
             return Event("Normal", names.DRIFT_HEALED, "Create", note)
-        case Apply(), LeaderStatefulSet() if before.statefulset is not None:
-            return _rollout_event(lws, before.statefulset, thing)
+        case Apply(), LeaderStatefulSet() if before.basis is not None:
+            return _rollout_event(lws, before.basis, thing)
         case Apply(), _ if action.ref.kind == "StatefulSet":
             replicas = dig(action.manifest, "spec", "replicas")
             note = f"StatefulSet {action.ref.name} was scaled from outside: set back to {replicas} workers"

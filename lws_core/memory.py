@@ -20,7 +20,7 @@ from .options import Options
 from .plan import Trouble
 from .restart import Hold, Recreation
 from .rollout import Decision
-from .spec import LeaderWorkerSet
+from .spec import LeaderWorkerSet, Status
 from .summary import ABSENT, GroupState, Summary
 from .values import EMPTY, FrozenMap, Json
 
@@ -86,7 +86,7 @@ class Memory:
 
     The view, as the watch and the answers to own writes told it: lws, or unreadable where it cannot be read,
     statefulset, service, revisions and natives (the leader StatefulSet's own) by name, nodes by name, groups
-    (`known`: which of them have been seen). `served`: its Service has been there. `newest`: the highest
+    (`known`: which of them have been seen). `bereft`: its own Service has vanished. `newest`: the highest
     resourceVersion that the watch has shown of each kind.
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
@@ -97,7 +97,9 @@ class Memory:
     that our own last write left), written (replicas and partition that it left), recreating (recreations
     decided and not yet recorded in the cluster, by group index), recorded (those that are).
 
-    What is under way: pending (requests not answered) and retries (failed ones), by action_key; deleting
+    What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
+    leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
+    write of it was sent), as watches may be faster than answers; deleting
     (leaders whose deletion is not answered); wakes (when to look at a group again, by index); notices
     (events to emit); begun (groups whose worker StatefulSet was created and not yet told of).
 
@@ -117,7 +119,7 @@ class Memory:
     nodes: FrozenMap[Node] = EMPTY
     groups: Groups = Groups()
     known: GroupSet = 0
-    served: bool = False
+    bereft: bool = False
     newest: FrozenMap[int] = EMPTY
 
     summary: Summary = Summary()
@@ -135,6 +137,8 @@ class Memory:
 
     pending: FrozenMap[Request] = EMPTY
     retries: FrozenMap[Retry] = EMPTY
+    basis: LeaderStatefulSet | None = None
+    status_basis: Status = Status()
     deleting: GroupSet = 0
     wakes: FrozenMap[float] = EMPTY
     notices: tuple[Event, ...] = ()

@@ -11,7 +11,7 @@ import attrs
 
 from . import names
 from .actions import Kind, Ref
-from .bits import span, with_bit
+from .bits import indexes, span, with_bit
 from .memory import Memory, Record, Unreadable
 from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
 from .restart import decode_recreations
@@ -54,21 +54,7 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
     before = memory.lws
     memory = evolve(memory, lws=lws, unreadable=None)
     if before is not None and before.metadata.uid != lws.metadata.uid:
-        # Another set of the same name. Only what stands in the cluster is carried over, as it is not its own.
-        memory = Memory(
-            options=memory.options,
-            synced=memory.synced,
-            lws=lws,
-            statefulset=memory.statefulset,
-            service=memory.service,
-            revisions=memory.revisions,
-            natives=memory.natives,
-            nodes=memory.nodes,
-            groups=memory.groups,
-            summary=memory.summary,
-            known=memory.known,
-            newest=memory.newest,
-        )
+        memory = evolve(_what_stands(memory), lws=lws)  # another set of the same name
     if before is not None and _decisive(before) == _decisive(lws):
         return memory
     if not memory.remembered:  # revisions that were seen before the set was
@@ -79,6 +65,25 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         }
         memory = evolve(memory, remembered=FrozenMap(own))
     return evolve(memory, lineage=None, dirty=memory.known)
+
+
+def _what_stands(memory: Memory) -> Memory:
+    """What outlives a set, and waits for another of its name: what stands in the cluster, the requests that
+    are under way, and nothing of what was decided or remembered."""
+    return Memory(
+        options=memory.options,
+        synced=memory.synced,
+        statefulset=memory.statefulset,
+        service=memory.service,
+        revisions=memory.revisions,
+        natives=memory.natives,
+        nodes=memory.nodes,
+        groups=memory.groups,
+        summary=memory.summary,
+        known=memory.known,
+        newest=memory.newest,
+        pending=memory.pending,
+    )
 
 
 def _decisive(lws: LeaderWorkerSet) -> tuple[object, ...]:
@@ -136,9 +141,7 @@ def _see_revision(memory: Memory, revision: Revision) -> Memory:
 
 def _see_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
-        lws = memory.lws
-        own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
-        return evolve(memory, service=child, served=memory.served or own)
+        return evolve(memory, service=child)
     if child.kind == "Service":
         return _put(memory, child.group_index, service=child)
     others = [
@@ -177,7 +180,7 @@ def lose(memory: Memory, gone: Gone) -> Memory:
         return memory
     match thing:
         case LeaderWorkerSet() | Unreadable():
-            return evolve(memory, lws=None, unreadable=None, lineage=None)
+            return _what_stands(memory)
         case LeaderStatefulSet():
             return evolve(memory, statefulset=None, lineage=None, dirty=memory.known, digest="", written=None)
         case WorkerStatefulSet():
@@ -209,7 +212,9 @@ def _lose_pod(memory: Memory, pod: Pod) -> Memory:
 
 def _lose_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
-        return evolve(memory, service=None)
+        lws = memory.lws
+        own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
+        return evolve(memory, service=None, bereft=own)
     if child.kind == "Service":
         return _put(memory, child.group_index, service=None)
     others = memory.groups.get(child.group_index).group.pod_groups
@@ -237,8 +242,7 @@ def identity(thing: Thing) -> tuple[Kind, str, str, str]:
 
 
 def find(memory: Memory, kind: Kind, name: str) -> Thing | None:
-    """What the view has under a name."""
-    lws = memory.lws or (memory.unreadable.last if memory.unreadable is not None else None)
+    """What the view has under a name. What a set left behind is found without it."""
     match kind:
         case "LeaderWorkerSet":
             return memory.unreadable or memory.lws
@@ -253,24 +257,24 @@ def find(memory: Memory, kind: Kind, name: str) -> Thing | None:
         case "PodGroup":
             return _find_pod_group(memory, name)
     parent, ordinal = names.parent_and_ordinal(name)
-    if ordinal is None or lws is None:
+    if ordinal is None:
         return None
-    if parent == lws.name:
-        group = memory.groups.get(ordinal).group
-        found = {"Pod": group.leader, "StatefulSet": group.statefulset, "Service": group.service}
-        return found.get(kind)
-    grandparent, index = names.parent_and_ordinal(parent)
-    if kind != "Pod" or index is None or grandparent != lws.name:
+    group = memory.groups.get(ordinal).group
+    found = {"Pod": group.leader, "StatefulSet": group.statefulset, "Service": group.service}.get(kind)
+    if found is not None and found.name == name:
+        return found
+    index = names.parent_and_ordinal(parent)[1]
+    if kind != "Pod" or index is None:
         return None
     workers = memory.groups.get(index).group.workers
-    return next((worker for worker in workers if worker.worker_index == ordinal), None)
+    return next((worker for worker in workers if worker.name == name), None)
 
 
 def _find_pod_group(memory: Memory, name: str) -> Child | None:
     group = _pod_group_index(memory, name)
-    if group is None:
-        return None
-    return next((child for child in memory.groups.get(group).group.pod_groups if child.name == name), None)
+    groups = indexes(memory.known) if group is None else (group,)
+    children = (child for index in groups for child in memory.groups.get(index).group.pod_groups)
+    return next((child for child in children if child.name == name), None)
 
 
 def _pod_group_index(memory: Memory, name: str) -> int | None:

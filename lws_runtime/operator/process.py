@@ -32,6 +32,7 @@ from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
 from lws_runtime.kube.reflector import Reflector, back_off_s
 from lws_runtime.kube.resources import RESOURCES
+from lws_runtime.webhook.process import Webhooks, server_settings
 
 from .health import serve_metrics, serve_probes
 from .manager import KINDS, Machine, Manager
@@ -350,13 +351,17 @@ class _Waiting:
 
     def __init__(self) -> None:
         self._reasons = {"server": "the API server has not answered yet"}
+        self.webhooks: Webhooks | None = None
 
     def say(self, who: str, reason: str) -> None:
         """Why it is not ready; "" once it is."""
         self._reasons[who] = reason
 
     def __call__(self) -> str:
-        return "; ".join(reason for reason in self._reasons.values() if reason)
+        reasons = [reason for reason in self._reasons.values() if reason]
+        if self.webhooks is not None and not self.webhooks.is_serving():
+            reasons.append("the webhooks are not served yet")
+        return "; ".join(reasons)
 
 
 async def _operate(
@@ -369,6 +374,10 @@ async def _operate(
 ) -> None:
     told = await check_server(client, source)
     _log.info("connected", extra={"server": told, "by": source})
+    if settings.webhook.enabled and not settings.dry_run:
+        waiting.webhooks = Webhooks(server_settings(settings))
+        await waiting.webhooks.start()
+        stack.push_async_callback(waiting.webhooks.stop)
     waiting.say("server", "")
     await _serve_metrics(settings, client, metrics, stack)
     await wait_for_crd(client, partial(waiting.say, "crd"))

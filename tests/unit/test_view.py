@@ -107,6 +107,27 @@ def test_another_set_of_the_name_never_inherits_what_was_remembered() -> None:
     assert find(after, "Pod", "serve-1") == leader(1)
 
 
+@pytest.mark.parametrize("thing", THINGS[1:-1], ids=lambda thing: type(thing).__name__)
+def test_what_a_set_left_behind_always_is_found_and_lost_without_it(thing: Thing) -> None:
+    kind, name, uid, _ = identity(thing)
+    memory = lose(seen(*THINGS), Gone(names.KIND, "serve", "uid-set"))
+    assert memory.lws is None
+    assert find(memory, kind, name) == thing
+    assert find(lose(memory, Gone(kind, name, uid)), kind, name) is None
+
+
+def test_set_that_is_gone_never_leaves_what_was_remembered_to_the_next_of_its_name() -> None:
+    before = evolve(seen(*THINGS), recorded=FrozenMap({"1": Recreation(1, 1, "uid")}), written=(4, 2))
+    assert before.remembered
+    memory = lose(before, Gone(names.KIND, "serve", "uid-set"))
+    assert not memory.remembered
+    assert not memory.recorded
+    assert memory.written is None
+    again = see(memory, attrs.evolve(LIVE, metadata=attrs.evolve(LIVE.metadata, uid="uid-next")))
+    assert again.dirty == again.known == 1 << 1
+    assert not again.remembered
+
+
 def test_revision_that_is_gone_always_is_remembered() -> None:
     memory = lose(seen(*THINGS), Gone("ControllerRevision", REVISION.name, REVISION.uid))
     assert memory.revisions == {}
@@ -163,10 +184,11 @@ def test_set_that_cannot_be_read_always_is_known_by_name_until_it_can() -> None:
     assert see(memory, fixed).unreadable is None
 
 
-def test_service_that_the_set_has_had_always_is_remembered_as_served() -> None:
-    assert not seen(LIVE).served
-    assert seen(LIVE, SERVICE).served
-    assert not seen(LIVE, attrs.evolve(SERVICE, owner=None)).served
+def test_loss_of_the_sets_own_service_always_is_remembered() -> None:
+    gone = Gone("Service", SERVICE.name, SERVICE.uid)
+    assert not seen(LIVE, SERVICE).bereft
+    assert lose(seen(LIVE, SERVICE), gone).bereft
+    assert not lose(seen(LIVE, attrs.evolve(SERVICE, owner=None)), gone).bereft
 
 
 @pytest.mark.parametrize(
