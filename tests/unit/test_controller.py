@@ -12,6 +12,7 @@ from machine import NAME, START_S, Bench, at_rest, live, notes, of_type, writes
 from lws_core import controller, names
 from lws_core.actions import Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
 from lws_core.explain import explain
+from lws_core.leading import set_view
 from lws_core.options import Options
 from lws_core.rollout import Done
 from lws_core.sights import Gone, Outcome, Seen, Synced
@@ -137,6 +138,8 @@ def test_leader_whose_deletion_is_sent_always_counts_as_gone() -> None:
     assert [action.ref.name for action in deletes_sent(bench)] == ["serve-2"]
     # Not answered yet: neither sent again, nor is the next leader taken.
     assert of_type(bench.look(), Delete) == []
+    summary = set_view(bench.memory, bench.cluster.lws, bench.now_s).summary
+    assert (summary.ready, summary.terminating) == (0b011, 0b100)
 
 
 def test_edit_back_in_mid_flight_always_ends_at_the_old_template() -> None:

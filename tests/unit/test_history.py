@@ -43,6 +43,11 @@ def test_member_that_is_replaced_within_one_leader_always_is_lost() -> None:
 def test_loss_never_is_forgotten_while_the_leader_lives() -> None:
     lost = seen(seen(History(), group(0)), attrs.evolve(group(0), workers=()))
     assert seen(lost, with_worker(uid="another")).lost == "serve-0-1"
+    # The first to be lost is the one that is told of.
+    three = group(0, size=3)
+    second = attrs.evolve(three, workers=(three.workers[0],))
+    both = attrs.evolve(three, workers=())
+    assert seen(seen(seen(History(), three, size=3), second, size=3), both, size=3).lost == "serve-0-2"
 
 
 def test_members_that_go_with_a_terminating_leader_never_are_lost() -> None:

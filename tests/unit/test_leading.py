@@ -99,6 +99,20 @@ def test_leaders_never_are_decided_on_while_a_write_to_them_is_under_way() -> No
     assert [action for action in bench.look() if isinstance(action, Apply | Delete)] == []
 
 
+def test_leader_never_is_deleted_while_a_write_to_the_statefulset_is_under_way() -> None:
+    bench = at_rest(a_set(template={"size": 1, "restartPolicy": "None"}, rolling={"maxUnavailable": 3}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()  # all is released, which the StatefulSet controller has not seen yet
+    assert (bench.cluster.leaders.partition, bench.memory.summary.ready) == (0, 0b111)
+    bench.edit(spec__replicas=4)
+    bench.cluster.run_leaders()
+    sent = bench.look()
+    assert writes(sent)[:3] == [f"Apply StatefulSet {NAME}", "Delete Pod serve-2", "Delete Pod serve-1"]
+    # An unready outdated leader is free to go, but not on a view that is about to change.
+    bench.cluster.change("Pod", "serve-0", status__conditions=[])
+    assert [action for action in bench.look() if isinstance(action, Delete)] == []
+
+
 def test_missing_service_always_is_made_beside_a_write_to_the_leaders() -> None:
     bench, _ = waiting_for_the_leaders()
     bench.cluster.drop("Service", NAME)

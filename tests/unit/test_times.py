@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
 from lws_core.times import epoch_s, rfc3339, rfc3339_micro
@@ -17,6 +20,21 @@ from lws_core.times import epoch_s, rfc3339, rfc3339_micro
 )
 def test_time_always_is_read_in_its_own_zone_or_utc(text: str, seconds: float) -> None:
     assert epoch_s(text) == seconds
+
+
+@pytest.fixture
+def _far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_east")
+def test_time_never_depends_on_where_the_controller_stands() -> None:
+    assert epoch_s("1970-01-01T00:00:00") == 0.0
+    assert rfc3339(0) == "1970-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 5, True, "2026-13-01T00:00:00Z", ["2026"]])
