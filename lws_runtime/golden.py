@@ -25,6 +25,8 @@ def read_golden(path: str) -> Golden:
     """The documents of a golden file. Raises FileNotFoundError, or BadGolden with what is wrong."""
     if not Path(path).exists():
         raise FileNotFoundError(path)
+    if Path(path).is_dir():
+        raise BadGolden("is a directory")
     manifests = read_manifests([path])
     if manifests.problems:
         raise BadGolden("; ".join(problem.removeprefix(f"{path}: ") for problem in manifests.problems))

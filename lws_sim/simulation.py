@@ -172,7 +172,7 @@ class _Run:
             try:
                 self._wait_for(step, last_s)
                 self._take(step)
-            except ImpossibleStep as problem:
+            except (ImpossibleStep, TooLarge) as problem:
                 raise ImpossibleStep(str(problem), index) from None
             last_s = self._world.now_s
         while self._settle() and self._advance(None):
@@ -209,12 +209,13 @@ class _Run:
         self._sample()
         self._open_row(tuple([tell(deed) for deed in step.deeds if not is_shown(deed)]))
         self._marks.append(Mark(now_s - self._zero_s, ", ".join(told)))
-        before = self._world
-        self._player = take(attrs.evolve(self._player, world=before), step, self._admit)
-        self._world = self._player.world
-        self._deleted = self._world.store.objects.get(key_of(self._player.manifest)) is None
-        self._take_budget(decode(self._player.manifest))
-        self._note_changes(before)
+        for part in _in_order(step):
+            before = self._world
+            self._player = take(attrs.evolve(self._player, world=before), part, self._admit)
+            self._world = self._player.world
+            self._deleted = self._world.store.objects.get(key_of(self._player.manifest)) is None
+            self._take_budget(decode(self._player.manifest))
+            self._note_changes(before)
 
     def _settle(self, until: script.Condition | None = None) -> bool:
         """Do everything that can be done now. False where a condition came true before all was done."""
@@ -376,7 +377,8 @@ class _Run:
             if self._tasks > self._most_tasks:
                 blocked_by = f"it never comes to rest: {blocked_by}"
         namespace, _, name = self._player.owner.partition("/")
-        lowest, floor = self._lowest or (self._census.ready_count, 0)
+        at_rest = self._census.ready_count
+        lowest, floor = self._lowest or (at_rest, max(0, at_rest - self._budget.max_unavailable))
         return Trace(
             namespace,
             name,
@@ -439,6 +441,14 @@ class _Run:
                 f"simulation holds {MOST_PODS} at most: try a smaller set with the same rollout strategy"
             )
         self._most_tasks = _TASKS_PER_POD * max(pods, 10)
+
+
+def _in_order(step: script.Step) -> tuple[script.Step, ...]:
+    """A step, or two if the operator restarts in it: with its memory it loses what its watch held, so the
+    rest is noted before."""
+    last = tuple([deed for deed in step.deeds if isinstance(deed, script.RestartOperator)])
+    first = tuple([deed for deed in step.deeds if deed not in last])
+    return tuple([script.Step(deeds) for deeds in (first, last) if deeds])
 
 
 def _inbox(world: World, owner: str) -> tuple[StoreChange, ...]:

@@ -123,8 +123,10 @@ def command(
     if gate is not None:
         setting = attrs.evolve(setting, gate=gate)
     plans = _plans(files, to, fields, script_.steps, scenario or "")
-    if output == "svg" and len(plans) > 1:
+    if output == "svg" and len(plans) != 1:
         raise BadInput([f"a picture shows one set, and there are {len(plans)}: choose --output html"])
+    if update_golden and not plans:
+        raise BadInput(["no set changes, so there is nothing that a golden file could record"])
     options = Options(gang_scheduling=gang)
     with _working():
         traces = [_run(plan, setting, options, seed) for plan in plans]
@@ -150,20 +152,23 @@ def _plans(
     steps: tuple[script.Step, ...],
     scenario: str,
 ) -> list[_Plan]:
-    before = _sets(files)
     if to is not None:
-        return list(_transitions(before, _sets([to]), to))
+        before, after = _sets(files, needed=False), _sets([to], needed=False)
+        if not before and not after:
+            raise BadInput([f"{', '.join([*files, to])}: no LeaderWorkerSet in them"])
+        return list(_transitions(before, after, to))
+    before = _sets(files)
     if fields:
         steps = (script.Step(tuple([_field(text) for text in fields])),)
     return [_Plan(where, manifest, steps, scenario) for where, manifest in before.values()]
 
 
-def _sets(files: Sequence[str]) -> dict[tuple[str, str], tuple[str, FrozenMap[Json]]]:
-    """The sets in files, by namespace and name."""
+def _sets(files: Sequence[str], *, needed: bool = True) -> dict[tuple[str, str], tuple[str, FrozenMap[Json]]]:
+    """The sets in files, by namespace and name; at least one, if that is needed."""
     loaded = load(files)
     for document in loaded.others:
         say("note", f"{place(document)}: not simulated")
-    if not loaded.sets:
+    if needed and not loaded.sets:
         raise BadInput([f"{', '.join(files)}: no LeaderWorkerSet in it"])
     found: dict[tuple[str, str], tuple[str, FrozenMap[Json]]] = {}
     for one in loaded.sets:
@@ -200,7 +205,16 @@ def _transitions(
             yield _Plan(where, None, after=manifest)
         else:
             where, manifest = after[key]
+            if _decisive(manifest) == _decisive(before[key][1]):
+                say("note", f"{where}: does not change")
+                continue
             yield _Plan(where, before[key][1], (script.Step((script.Become(manifest),)),))
+
+
+def _decisive(manifest: FrozenMap[Json]) -> tuple[Json, ...]:
+    """What of a set its user decides."""
+    metadata = as_map(manifest["metadata"])
+    return manifest["spec"], as_map(metadata.get("labels")), as_map(metadata.get("annotations"))
 
 
 def _field(text: str) -> script.SetField:
@@ -241,10 +255,16 @@ def _run(plan: _Plan, setting: script.Cluster, options: Options, seed: int | Non
             return simulate_creation(plan.after, setting, options=options, choose=choose)
         return simulate(plan.before, plan.steps, setting, options=options, choose=choose, admit=_admit)
     except ImpossibleStep as problem:
-        step = f"{plan.scenario}: steps[{problem.step_index}]: " if plan.scenario else ""
-        raise BadInput([f"{plan.where}: {step}{problem}"]) from problem
+        raise BadInput([f"{plan.where}: {_step(plan, problem.step_index)}{problem}"]) from problem
     except TooLarge as problem:
         raise BadInput([f"{plan.where}: {problem}"]) from problem
+
+
+def _step(plan: _Plan, index: int | None) -> str:
+    """Where in a scenario something was asked for."""
+    if not plan.scenario:
+        return ""
+    return f"{plan.scenario}: {'cluster' if index is None else f'steps[{index}]'}: "
 
 
 def _admit(
