@@ -176,7 +176,9 @@ class _Picture:
             while any(abs(label - other) < _LABEL_GAP for other in ends):
                 label -= _LABEL_GAP
             ends.append(label)
-            yield f'<text x="{_LEFT + _PLOT + 8}" y="{label:.1f}">{name}</text>'
+            right = _LEFT + _PLOT
+            yield f'<path class="line {name}" d="M{right + 6},{label - 4:.1f} h14"/>'
+            yield f'<text x="{right + 24}" y="{label:.1f}">{name}</text>'
 
 
 def escape(text: str) -> str:
