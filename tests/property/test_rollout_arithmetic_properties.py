@@ -231,7 +231,7 @@ def test_deletes_never_go_beyond_what_the_numbers_allow(replicas: int, environme
         chosen = choose_deletes(budget, world.position, decision, groups, groups.outdated)
         assert set(chosen) <= set(exposed(world)), (budget, world, chosen)
         assert set(chosen) <= set(exposed(written(budget, world, decision))), (budget, world, chosen)
-        assert all(budget.partition <= index < budget.replicas for index in chosen), (budget, world, chosen)
+        assert all(budget.partition <= index < decision.replicas for index in chosen), (budget, world, chosen)
         ended = sum(world.states[index] == "o" for index in chosen)
         if ended and world.ready - ended < budget.floor:
             assert ended == 1, (budget, world, chosen)
@@ -370,10 +370,10 @@ def test_deletes_never_take_a_terminating_or_unreleased_leader(
     picked = members(*chosen)
     assert picked & (groups.terminating | ~groups.outdated) == 0
     assert picked & below(max(position.partition, decision.partition)) == 0
-    assert highest(picked) < budget.replicas
+    assert highest(picked) < decision.replicas
     assert list(chosen) == sorted(chosen, reverse=True)
     unready = groups.outdated & ~groups.ready & ~groups.terminating
-    released = span(max(position.partition, decision.partition), min(budget.replicas, decision.replicas))
+    released = span(max(position.partition, decision.partition), decision.replicas)
     assert set(indexes(unready & released)) <= set(chosen)
     ended = (picked & groups.ready).bit_count()
     assert ended <= decision.allowance

@@ -136,7 +136,8 @@ def test_own_template_write_always_is_known_by_what_the_server_made_of_it() -> N
     assert (memory.digest, memory.written) == ("with defaults", (3, 2))
     # A write that sends back the template as it was says nothing of whose it is.
     same = manifest.with_("spec", freeze_map({"template": {}}))
-    assert answered(Apply(same, "why"), Outcome(200, stored)).digest == ""
+    sent = evolve(known(), basis=statefulset())
+    assert answered(Apply(same, "why"), Outcome(200, stored), memory=sent).digest == ""
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,10 @@ def test_deletes_never_take_surge_that_is_returned_or_a_leader_that_is_going() -
     groups = groups_in("xxxxxx", terminating=members(3))
     decision = Step(4, 0, 0)
     assert choose_deletes(Budget(4, 1, 2), Position(6, 0, 4), decision, groups, below(6)) == (2, 1, 0)
+
+
+def test_deletes_always_take_outdated_surge_that_stays() -> None:
+    """A StatefulSet controller with a maxUnavailable replaces nothing while so many leaders are broken."""
+    groups = groups_in("nnxx")
+    decision = Blocked(4, 0, 0, "Replacing", members(2, 3))
+    assert choose_deletes(Budget(2, 0, 2), Position(4, 0, 2), decision, groups, members(2, 3)) == (3, 2)
