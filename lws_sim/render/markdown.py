@@ -24,8 +24,9 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` with what Markdown or HTML would take for its own made harmless."""
+    """`text` on one line, without control characters, and with what Markdown or HTML would take for its own
+    made harmless."""
     safe = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
     for special in "|*_`[]":
         safe = safe.replace(special, f"\\{special}")
-    return " ".join(safe.split())
+    return "".join(character for character in " ".join(safe.split()) if character.isprintable())
