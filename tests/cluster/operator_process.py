@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 from client import Client, Manifest, Refused, eventually
-from control_plane import ControlPlane
+from control_plane import ControlPlane, token
 from processes import Process, free_ports
 from rights import NAMESPACE
 
@@ -117,9 +118,15 @@ class Operator:
 
     def get(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
         """Status and text of a page of its probes, or of its metrics; status 0 where nobody answers."""
-        port = self.metrics_port if metrics else self.probe_port
+        address = f"http://127.0.0.1:{self.probe_port}{path}"
+        headers, tls = {}, None
+        if metrics:
+            address = f"https://127.0.0.1:{self.metrics_port}{path}"
+            headers = {"Authorization": f"Bearer {token('admin')}"}
+            tls = ssl._create_unverified_context()  # its certificate is made by itself
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            asked = urllib.request.Request(address, headers=headers)
+            with urllib.request.urlopen(asked, timeout=5, context=tls) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -14,6 +14,7 @@ from conftest import ROOT
 from control_plane import ControlPlane
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from standins import POD_GROUPS
 from stateful import stateful_set
 from strategies import manifests
 
@@ -28,43 +29,6 @@ from lws_runtime.schema_data import manifest_schema
 pytestmark = pytest.mark.usefixtures("no_operator")
 
 EXAMPLES: Final = sorted((ROOT / "examples").glob("lws*.yaml"))
-POD_GROUPS: Final = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "podgroups.scheduling.volcano.sh"},
-    "spec": {
-        "group": "scheduling.volcano.sh",
-        "names": {"kind": "PodGroup", "plural": "podgroups"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {
-                                "type": "object",
-                                "properties": {
-                                    "minMember": {"type": "integer", "format": "int32"},
-                                    "queue": {"type": "string", "default": "default"},
-                                    "minResources": {
-                                        "type": "object",
-                                        "additionalProperties": {"x-kubernetes-int-or-string": True},
-                                    },
-                                },
-                            }
-                        },
-                    }
-                },
-            }
-        ],
-    },
-}
-"""What Volcano installs, as far as it matters here."""
-
 UID: Final = "00000000-0000-4000-8000-000000000000"
 
 
