@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import attrs
 import pytest
 
 from lws_core.options import Options
-from lws_core.values import EMPTY, FrozenMap, Json, freeze_map
+from lws_core.values import EMPTY, FrozenMap, Json, as_map, freeze_map
 from lws_runtime.config import (
+    _SCHEMA,
     API_VERSION,
     FLAGS,
     KIND,
@@ -414,3 +416,41 @@ def test_cipher_suites_must_all_be_known_to_openssl(tmp_path: Path) -> None:
     only_13 = server_context(TlsSettings("", ("TLS_AES_128_GCM_SHA256",)), tmp_path / "c", tmp_path / "k")
     assert only_13.minimum_version.name == "TLSv1_3"
     assert server_context(TlsSettings(), tmp_path / "c", tmp_path / "k").minimum_version.name == "TLSv1_2"
+
+
+# -- what the page says
+
+
+def documented() -> dict[str, str]:
+    """Each field or flag that docs/operator.md has a row for, and the second cell of that row."""
+    text = (Path(__file__).parents[2] / "docs" / "operator.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(?:--)?([\w.-]+)`[^|]*\| ([^|]*?) \|", text, flags=re.M)
+    return dict(rows)
+
+
+def leaves(schema: FrozenMap[Json], path: str = "") -> Iterator[str]:
+    for name, declared in as_map(schema.get("properties")).items():
+        below = f"{path}.{name}" if path else name
+        yield from [below] if "properties" not in as_map(declared) else leaves(as_map(declared), below)
+
+
+def test_page_must_have_a_row_for_every_field_and_flag() -> None:
+    rows = documented()
+    assert set(leaves(_SCHEMA)) - {"apiVersion", "kind"} <= set(rows)
+    assert {flag.name: f"`{flag.path}`" for flag in FLAGS}.items() <= rows.items()
+
+
+def test_page_must_give_the_defaults() -> None:
+    values = {path: cell.strip("`") for path, cell in documented().items() if cell.startswith("`")}
+    fields = {path: _typed(text) for path, text in values.items() if path in set(leaves(_SCHEMA))}
+    assert len(fields) > 15
+    given: dict[str, Any] = {}
+    for path, value in fields.items():
+        parent, _, name = path.rpartition(".")
+        given.setdefault(parent, {})[name] = value
+    assert read_settings(document(**given)) == Settings()
+
+
+def _typed(text: str) -> Json:
+    word = text.strip('"')
+    return {"true": True, "false": False}.get(word, int(word) if word.isdecimal() else word)
