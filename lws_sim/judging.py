@@ -16,15 +16,16 @@ Rules (docs/rollout.md, "What is kept"):
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import attrs
 
 from lws_core import names
 from lws_core.actions import Action, Apply, Delete
 from lws_core.memory import Memory
 from lws_core.observed import Group, LeaderStatefulSet, Pod
-from lws_core.plan import budget_of
-from lws_core.rollout import Budget
-from lws_core.spec import LeaderWorkerSet
+from lws_core.spec import IntOrPercent, LeaderWorkerSet, Spec
 from lws_core.values import as_map, dig
 
 
@@ -34,6 +35,30 @@ class Violation:
 
     rule: str
     text: str
+
+
+@attrs.frozen
+class Limits:
+    """What a spec allows a rollout: at least `floor` ready groups, at most `ceiling` leaders, none replaced
+    below `partition`."""
+
+    floor: int
+    ceiling: int
+    partition: int
+
+
+def limits_of(spec: Spec) -> Limits:
+    """What a spec allows. Percentages are of its replicas: down for what may be missing, up for what may be extra,
+    which is at most as much again. Where nothing may be either, one may be missing."""
+    replicas, strategy = spec.replicas, spec.rollout_strategy
+    missing = math.floor(_part(strategy.max_unavailable, replicas))
+    extra = math.ceil(_part(strategy.max_surge, replicas))
+    missing = max(missing, 1) if extra == 0 else missing
+    return Limits(max(0, replicas - missing), replicas + min(extra, replicas), strategy.partition)
+
+
+def _part(value: IntOrPercent, replicas: int) -> Fraction:
+    return Fraction(value) if isinstance(value, int) else Fraction(int(value.rstrip("%")) * replicas, 100)
 
 
 def judge(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
@@ -58,7 +83,7 @@ class _Case:
 
     def __init__(self, lws: LeaderWorkerSet, statefulset: LeaderStatefulSet, memory: Memory) -> None:
         self.lws, self.statefulset = lws, statefulset
-        self.budget: Budget = budget_of(lws)
+        self.limits = limits_of(lws.spec)
         self.key = statefulset.labels.get(names.REVISION_KEY, "")
         self.groups = [memory.groups.get(index).group for index in range(statefulset.replicas)]
         self.deleting = {index for index in range(statefulset.replicas) if memory.deleting >> index & 1}
@@ -94,7 +119,7 @@ class _Case:
         ready is outdated or absent."""
         unready = set(range(self.statefulset.replicas)) - self.ready
         waiting = {index for index in unready if self.groups[index].leader is not None} - self.outdated(key)
-        return bool(unready) and not waiting and len(self.ready) <= self.budget.floor
+        return bool(unready) and not waiting and len(self.ready) <= self.limits.floor
 
 
 def is_ready(group: Group, statefulset_uid: str, sizes: dict[str, int]) -> bool:
@@ -128,22 +153,22 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
     replicas, partition = _int(spec, "replicas"), _int(spec, "updateStrategy", "rollingUpdate", "partition")
     key = str(dig(action.manifest, "metadata", "labels", names.REVISION_KEY))
     found = []
-    if replicas > case.budget.ceiling:
-        found.append(Violation("ceiling", f"{replicas} leaders are more than {case.budget.ceiling}"))
-    if partition < case.budget.partition:
-        found.append(Violation("canary", f"partition {partition} is below {case.budget.partition}"))
-    taken = {index for index in case.ready if replicas <= index < case.budget.ceiling}
+    if replicas > case.limits.ceiling:
+        found.append(Violation("ceiling", f"{replicas} leaders are more than {case.limits.ceiling}"))
+    if partition < case.limits.partition:
+        found.append(Violation("canary", f"partition {partition} is below {case.limits.partition}"))
+    taken = {index for index in case.ready if replicas <= index < case.limits.ceiling}
     exposed = case.exposed(key, partition, replicas)
     already = case.exposed(case.key, case.statefulset.partition, case.statefulset.replicas)
     ended = (exposed - already) | (set() if case.scaling_down else taken)
     left = len({i for i in case.ready if i < replicas} - exposed)
-    if ended and left < case.budget.floor and not _is_excepted(case, ended | exposed, key):
+    if ended and left < case.limits.floor and not _is_excepted(case, ended | exposed, key):
         found.append(
             Violation(
                 "budget",
                 f"replicas {case.statefulset.replicas} to {replicas}, partition "
                 f"{case.statefulset.partition} to {partition}: groups {sorted(ended)} may end, {left} ready "
-                f"groups stay of {case.budget.floor} needed",
+                f"groups stay of {case.limits.floor} needed",
             )
         )
     if key == case.key and dig(spec, "template") != case.statefulset.template and ended:
@@ -163,15 +188,15 @@ def _judge_deletes(case: _Case, actions: tuple[Action, ...]) -> list[Violation]:
         if group is None or group.leader is None or group.leader.uid != action.uid:
             found.append(Violation("ownership", f"pod {action.ref.name} is not as it was seen"))
         elif action.propagation == "Background":
-            if group.index < max(case.budget.partition, case.statefulset.partition):
+            if group.index < max(case.limits.partition, case.statefulset.partition):
                 found.append(Violation("canary", f"leader {group.index} is below the partition"))
             if group.leader.terminating:
                 found.append(Violation("ownership", f"leader {group.index} is terminating already"))
             if group.index in case.ready:
                 ended.add(group.index)
     left = len(case.ready) - len(ended)
-    if ended and left < case.budget.floor and not _is_excepted(case, ended, case.key):
-        text = f"leaders {sorted(ended)} are deleted, {left} ready groups stay of {case.budget.floor} needed"
+    if ended and left < case.limits.floor and not _is_excepted(case, ended, case.key):
+        text = f"leaders {sorted(ended)} are deleted, {left} ready groups stay of {case.limits.floor} needed"
         found.append(Violation("budget", text))
     return found
 

@@ -20,8 +20,6 @@ from lws_core.actions import Apply, Create, Delete, Emit
 from lws_core.codec import decode
 from lws_core.defaulting import apply_defaults
 from lws_core.options import Options
-from lws_core.plan import budget_of
-from lws_core.rollout import Budget
 from lws_core.sights import Outcome
 from lws_core.validation import validate_create
 from lws_core.values import Json, as_list, as_map, as_maps, dig, evolve, thaw
@@ -38,7 +36,7 @@ from lws_sim.cluster.store import (
     uid_of,
     with_meta,
 )
-from lws_sim.judging import Violation, judge
+from lws_sim.judging import Limits, Violation, judge, limits_of
 
 OWNER: Final = "default/serve"
 LEADERS: Final = "StatefulSet/default/serve"
@@ -93,14 +91,14 @@ class Shape:
         )
 
     @property
-    def budget(self) -> Budget:
-        """What a rollout may do, as counts of groups."""
-        return budget_of(decode(self.manifest))
+    def limits(self) -> Limits:
+        """What a rollout may do."""
+        return limits_of(decode(self.manifest).spec)
 
     @property
     def floor(self) -> int:
         """The number of groups that a rollout must leave ready."""
-        return self.budget.floor
+        return self.limits.floor
 
     @property
     def is_stuck(self) -> bool:
@@ -125,6 +123,7 @@ class Run:
         self.replaced: list[str] = []  # and in the background
         self.leaders_seen: set[str] = set()
         self.written = self.done = 0
+        self.lossy = False
         self.trace: list[str] = []
         self.world = cluster.put_set(self.world, shape.manifest)
 
@@ -226,8 +225,10 @@ class Run:
                 (self.recreated if action.propagation == "Foreground" else self.replaced).append(action.uid)
             if isinstance(action, Create | Apply) and action.ref.name == "serve" and memory.lws is not None:
                 replicas = dig(action.manifest, "spec", "replicas")
-                ceiling = budget_of(memory.lws).ceiling
+                ceiling = limits_of(memory.lws.spec).ceiling
                 assert not isinstance(replicas, int) or replicas <= ceiling, self.trace[-20:]
+        if not self.lossy:
+            assert not any(retry.refused for retry in memory.retries.values()), self.trace[-20:]
         self.violations += judge(memory, actions)
         assert not self.violations, f"{self.violations}: {self.trace[-30:]}"
 
@@ -244,6 +245,7 @@ class Run:
             outcome = Outcome(int(failure), message="injected")
             self.world = cluster.perform(self.world, task, lambda _: outcome)
         if failure is not None:
+            self.lossy = True
             self.trace.append(f"{failure}: {type(task.action).__name__} {task.action}"[:80])
 
     # -- what happens to it

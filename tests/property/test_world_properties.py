@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import attrs
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from worlds import Run, Shape, Style, assert_at_rest, end_of, leaders_of, ready_groups
 
@@ -120,7 +120,17 @@ def play(run: Run, script: list[tuple[int, Edit]]) -> None:
     run.rest()
 
 
+_TIGHT = Shape(replicas=1, size=1, max_unavailable=0, max_surge=1, grace_s=0)
+_NEW: Edit = {"template": "new"}
+_BROKEN: Edit = {"template": "new", "broken": True}
+
+
 @given(shapes(), _SEEDS, st.sampled_from(STYLES), _EDITS)
+# A broken group below the only ready one, which is surge and outdated too.
+@example(_TIGHT, 0, "cluster first", [(0, _BROKEN), (10, _NEW), (30, _NEW)])
+@example(attrs.evolve(_TIGHT, gate=True), 0, "late", [(0, _BROKEN), (10, _NEW), (30, _NEW)])
+# A broken surge group, with which the gate lets nothing be replaced.
+@example(attrs.evolve(_TIGHT, gate=True), 0, "cluster first", [(1000, _BROKEN), (1000, _NEW)])
 def test_sets_always_come_to_rest_on_the_newest_spec(
     shape: Shape, seed: int, style: Style, script: list[tuple[int, Edit]]
 ) -> None:
@@ -293,8 +303,7 @@ def test_rollouts_always_replace_each_leader_once(shape: Shape, seed: int, style
     run.edit(template=2)
     run.rest()
     assert_at_rest(run)
-    surge = shape.budget.max_surge
-    assert shape.replicas <= _leaders_made(run) - made <= shape.replicas + surge, run.trace
+    assert shape.replicas <= _leaders_made(run) - made <= shape.limits.ceiling, run.trace
     assert not run.recreated
 
 

@@ -8,10 +8,11 @@ from worlds import OWNER, Run, Shape
 
 from lws_core import names
 from lws_core.actions import Action, Apply, Create, Delete, Propagation, Ref
+from lws_core.codec import decode
 from lws_core.memory import Memory, Record
 from lws_core.observed import Group
 from lws_core.values import freeze_map
-from lws_sim.judging import is_ready, judge
+from lws_sim.judging import Limits, is_ready, judge, limits_of
 
 
 def at_rest(shape: Shape | None = None) -> Memory:
@@ -273,6 +274,25 @@ def test_other_actions_are_never_judged() -> None:
     assert rules(memory) == []
     assert rules(memory, Create(freeze_map({"kind": "Service", "metadata": {"name": "s"}}), "by hand")) == []
     assert rules(Memory(), delete_workers("1")) == []
+
+
+# -- what a spec allows
+
+
+@pytest.mark.parametrize(
+    ("shape", "limits"),
+    [
+        (Shape(replicas=4, max_unavailable=1, max_surge=0), Limits(3, 4, 0)),
+        (Shape(replicas=4, max_unavailable=2, max_surge=2, partition=1), Limits(2, 6, 1)),
+        (Shape(replicas=4, max_unavailable=9, max_surge=9), Limits(0, 8, 0)),
+        (Shape(replicas=4, max_unavailable="30%", max_surge="30%"), Limits(3, 6, 0)),
+        (Shape(replicas=3, max_unavailable="30%", max_surge="30%"), Limits(3, 4, 0)),
+        (Shape(replicas=3, max_unavailable="30%", max_surge="0%"), Limits(2, 3, 0)),
+        (Shape(replicas=0, max_unavailable=1, max_surge=1), Limits(0, 0, 0)),
+    ],
+)
+def test_limits_are_always_counts_of_groups(shape: Shape, limits: Limits) -> None:
+    assert limits_of(decode(shape.manifest).spec) == limits
 
 
 # -- what counts as ready
