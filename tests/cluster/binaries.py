@@ -101,7 +101,7 @@ def _only_one_builds(folder: Path) -> Iterator[None]:
 
 
 def _build(names: Sequence[str], folder: Path) -> None:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    go = _go()
     if go is None:
         raise Unavailable(f"There is no {', '.join(names)}, and no Go to build with. {_HOW}")
     number = version().removeprefix("v")
@@ -120,6 +120,10 @@ def _build(names: Sequence[str], folder: Path) -> None:
             raise Unavailable(f"Building {', '.join(names)} failed: {done.stderr[-2000:]}\n{_HOW}")
         for name in names:
             Path(fresh, "server" if name == "etcd" else name).replace(folder / name)
+
+
+def _go() -> str | None:
+    return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+_TAKEN_FOR_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT: Final = 20_000
 
 # The kernel sends the signal when the parent dies; the parent may have died before it was asked to.
 _BOUND: Final = """
@@ -24,7 +28,10 @@ os.execvpe(sys.argv[3], sys.argv[3:], os.environ)
 
 
 class Process:
-    """A program that runs, its output going to a file. It leads a group of processes of its own."""
+    """A program that runs, its output going to a file. It leads a group of processes of its own.
+
+    It ends with the thread that starts it, so let that be one that lives long enough.
+    """
 
     def __init__(
         self,
@@ -96,12 +103,21 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports of the loopback address that nobody listens on, and that no connection going out will be given:
+    a server that is stopped for a while finds its port free again."""
+    lowest_taken = int(_TAKEN_FOR_CONNECTIONS.read_text().split()[0])
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(_LOWEST_PORT, max(lowest_taken, _LOWEST_PORT + 1_000))
+        if port not in found and _is_free(port):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
