@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -32,6 +33,7 @@ from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
 from lws_runtime.kube.reflector import Reflector, back_off_s
 from lws_runtime.kube.resources import RESOURCES
+from lws_runtime.webhook.keeper import CertificateKeeper
 from lws_runtime.webhook.process import Webhooks, server_settings
 
 from .health import serve_metrics, serve_probes
@@ -352,6 +354,7 @@ class _Waiting:
     def __init__(self) -> None:
         self._reasons = {"server": "the API server has not answered yet"}
         self.webhooks: Webhooks | None = None
+        self.keeper: CertificateKeeper | None = None
 
     def say(self, who: str, reason: str) -> None:
         """Why it is not ready; "" once it is."""
@@ -359,9 +362,14 @@ class _Waiting:
 
     def __call__(self) -> str:
         reasons = [reason for reason in self._reasons.values() if reason]
-        if self.webhooks is not None and not self.webhooks.is_serving():
+        if self.webhooks is not None and not self._are_webhooks_ready(self.webhooks):
             reasons.append("the webhooks are not served yet")
         return "; ".join(reasons)
+
+    def _are_webhooks_ready(self, webhooks: Webhooks) -> bool:
+        if not webhooks.is_serving():
+            return False
+        return self.keeper is None or self.keeper.is_ready(webhooks.serving)
 
 
 async def _operate(
@@ -375,9 +383,7 @@ async def _operate(
     told = await check_server(client, source)
     _log.info("connected", extra={"server": told, "by": source})
     if settings.webhook.enabled and not settings.dry_run:
-        waiting.webhooks = Webhooks(server_settings(settings))
-        await waiting.webhooks.start()
-        stack.push_async_callback(waiting.webhooks.stop)
+        await _serve_webhooks(settings, client, waiting, stack)
     waiting.say("server", "")
     await _serve_metrics(settings, client, metrics, stack)
     await wait_for_crd(client, partial(waiting.say, "crd"))
@@ -398,6 +404,25 @@ async def _operate(
         lease_settings=lease if election.enabled else None,
         dry_run=settings.dry_run,
     )
+
+
+async def _serve_webhooks(
+    settings: Settings, client: Client, waiting: _Waiting, stack: AsyncExitStack
+) -> None:
+    """Webhooks in a process of their own, with certificates that we make unless somebody else does."""
+    waiting.webhooks = Webhooks(server_settings(settings))
+    if settings.certificates.internal:
+        waiting.keeper = CertificateKeeper(
+            client,
+            settings.certificates.service_name,
+            settings.certificates.secret_name,
+            operator_namespace(),
+            Path(settings.webhook.cert_dir),
+        )
+        keeping = asyncio.create_task(waiting.keeper.run())
+        stack.callback(keeping.cancel)
+    await waiting.webhooks.start()
+    stack.push_async_callback(waiting.webhooks.stop)
 
 
 async def _serve_probes(settings: Settings, waiting: _Waiting, stack: AsyncExitStack) -> None:
