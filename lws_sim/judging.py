@@ -48,8 +48,8 @@ class Limits:
 
 
 def limits_of(spec: Spec) -> Limits:
-    """What a spec allows. Percentages are of its replicas: down for what may be missing, up for what may be extra,
-    which is at most as much again. Where nothing may be either, one may be missing."""
+    """What a spec allows. Percentages are of its replicas: down for what may be missing, up for what may be
+    extra, which is at most as much again. Where nothing may be either, one may be missing."""
     replicas, strategy = spec.replicas, spec.rollout_strategy
     missing = math.floor(_part(strategy.max_unavailable, replicas))
     extra = math.ceil(_part(strategy.max_surge, replicas))
