@@ -42,7 +42,8 @@ def thing(obj: Object, set_name: str) -> Thing | None:
         case "Service" | "PodGroup":
             return child(obj, set_name)
         case "ControllerRevision":
-            return revision(obj)
+            seen = revision(obj)
+            return None if _is_of_workers(seen, set_name) else seen
         case "Node":
             return node(obj)
         case _:
@@ -185,6 +186,11 @@ def child(obj: Object, set_name: str) -> Child | None:
         terminating="deletionTimestamp" in meta,
         group_index=index,
     )
+
+
+def _is_of_workers(seen: Revision, set_name: str) -> bool:
+    """Whether a revision is a worker StatefulSet's: there are as many as groups, and they tell nothing."""
+    return seen.owner is not None and seen.owner.kind == "StatefulSet" and seen.owner.name != set_name
 
 
 def revision(obj: Object) -> Revision:

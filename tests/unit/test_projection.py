@@ -74,6 +74,17 @@ def test_worker_statefulset_beyond_any_set_never_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "known"),
+    [(names.KIND, "serve", True), ("StatefulSet", "serve", True), ("StatefulSet", "serve-0", False)],
+)
+def test_revision_of_a_worker_statefulset_never_counts(kind: str, name: str, known: bool) -> None:
+    owner = {"kind": kind, "name": name, "uid": "u", "controller": True}
+    revision = obj("ControllerRevision", f"{name}-abc")
+    metadata = {**revision["metadata"], "ownerReferences": [owner]}  # type: ignore[dict-item]
+    assert (thing(freeze_map({**revision, "metadata": metadata}), "serve") is not None) == known
+
+
+@pytest.mark.parametrize(
     ("status", "spec", "ready"),
     [
         ([{"type": "Ready", "status": "True"}], {}, True),
