@@ -33,13 +33,20 @@ from lws_sim.cluster import kubelet as simulated
 from lws_sim.cluster.store import Object, name_of
 from lws_sim.world import Timing, advance, new_world, next_timer_s, perform, tasks, write
 
-SETS: Final = 6
-STEPS: Final = 10
-SEEDS: Final = range(25 if os.environ.get("LWS_PROFILE") == "long" else 2)
+SETS: Final = 8
+STEPS: Final = 12
+SEEDS: Final = range(25 if os.environ.get("LWS_PROFILE") == "long" else 1)
 REST_S: Final = 15.0
 MOST_TASKS: Final = 5_000
 IMAGES: Final = ("img:1", "img:2", "img:3", "bad:1", "bad:2")
 """Pods of bad images never become ready by themselves."""
+
+POLICIES: Final = ("Retain", "Delete")
+RETENTIONS: Final = tuple((deleted, scaled) for deleted in POLICIES for scaled in POLICIES)
+CLAIM: Final = {
+    "metadata": {"name": "data"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
 
 
 @attrs.frozen
@@ -52,6 +59,7 @@ class Wanted:
     partition: int = 0
     max_unavailable: int = 1
     image: str = IMAGES[0]
+    retention: tuple[str, str] | None = None  # of claims, when deleted and when scaled; None for no claims
 
     @property
     def stateful_set(self) -> str:
@@ -65,6 +73,10 @@ class Wanted:
             "containers": [{"name": "main", "image": self.image}],
         }
         template = {"metadata": {"annotations": annotations}, "spec": spec}
+        claims: Manifest = {}
+        if self.retention is not None:
+            policy = dict(zip(("whenDeleted", "whenScaled"), self.retention, strict=True))
+            claims = {"volumeClaimTemplates": [CLAIM], "persistentVolumeClaimRetentionPolicy": policy}
         budget = {"partition": self.partition, "maxUnavailable": self.max_unavailable}
         manifest = {
             "apiVersion": "leaderworkerset.x-k8s.io/v1",
@@ -75,6 +87,7 @@ class Wanted:
                 "leaderWorkerTemplate": {
                     "size": self.replicas + 1 if self.workers else 1,
                     "workerTemplate": template,
+                    **claims,
                 },
                 "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": budget},
             },
@@ -164,13 +177,20 @@ class Reality:
 
 
 def state(cluster: Model | Reality, uids: Mapping[str, str]) -> dict[str, Any]:
-    """All that is to be equal, by StatefulSet. `uids`: of the pods before the operation."""
+    """All that is to be equal, by StatefulSet, and the claims with the kinds of their owners. `uids`: of the
+    pods before the operation."""
     pods = cluster.all("Pod")
     revisions = sorted(cluster.all("ControllerRevision"), key=lambda one: int(one["revision"]))
-    return {
+    owners = {one["metadata"]["name"]: _owner_kinds(one) for one in cluster.all("PersistentVolumeClaim")}
+    return {"claims": owners} | {
         one["metadata"]["name"]: _state_of(one, _of(one, pods), _of(one, revisions), uids)
         for one in cluster.all("StatefulSet")
     }
+
+
+def _owner_kinds(claim: Manifest) -> list[str]:
+    dying = ["(terminating)"] if is_terminating(claim) else []
+    return sorted(one["kind"] for one in claim["metadata"].get("ownerReferences") or ()) + dying
 
 
 def _of(owner: Manifest, objects: list[Manifest]) -> list[Manifest]:
@@ -228,7 +248,7 @@ def operations(pick: random.Random, wanted: list[Wanted], model: Model) -> Itera
     """One operation for each set, the wishes kept in `wanted`."""
     for index, one in enumerate(wanted):
         pods = [pod for pod in model.all("Pod") if _belongs(pod, one)]
-        kind = pick.choice(("template", "replicas", "partition", "several", "pod", "pod"))
+        kind = pick.choice(("template", "replicas", "partition", "several", "retention", "pod", "pod"))
         if kind == "pod" and pods:
             pod = pick.choice(pods)
             turned = "unready" if is_ready(pod) else "ready"
@@ -239,6 +259,8 @@ def operations(pick: random.Random, wanted: list[Wanted], model: Model) -> Itera
             "replicas": {"replicas": pick.randint(0 if not one.workers else 1, 5)},
             "partition": {"partition": pick.randint(0, 5), "max_unavailable": pick.randint(1, 3)},
         }
+        if one.retention is not None:
+            changed["retention"] = {"retention": pick.choice(RETENTIONS)}
         chosen = changed.get(kind) or {k: v for change in changed.values() for k, v in change.items()}
         wanted[index] = attrs.evolve(one, **chosen)
         yield wanted[index]
@@ -252,7 +274,10 @@ def live(sandbox: Sandbox, kubelet: Kubelet, *, gate: bool, seed: int) -> None:
     """Do the same to both, and compare them after each operation."""
     pick = random.Random(seed)
     model, reality = Model(sandbox.name, gate), Reality(sandbox, kubelet)
-    wanted = [Wanted(f"set-{index}", workers=index == 0) for index in range(SETS)]
+    wanted = [
+        Wanted(f"set-{index}", workers=index == 0, retention=pick.choice((None, *RETENTIONS)))
+        for index in range(SETS)
+    ]
     told: list[str] = []
     doing: list[Operation] = list(wanted)
     for _ in range(STEPS):
