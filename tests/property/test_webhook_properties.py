@@ -13,6 +13,7 @@ from strategies import any_json, manifests
 from lws_core import names
 from lws_core.admission import Denied, admit
 from lws_core.defaulting import apply_defaults
+from lws_core.errors import join
 from lws_core.options import Options
 from lws_core.validation import validate_create, validate_update
 from lws_core.values import FrozenMap, Json, as_map, freeze_map, thaw
@@ -136,3 +137,16 @@ def test_pods_are_always_denied_where_admission_denies_them(pod: dict[str, Any],
     except Denied as denied:
         denial = str(denied)
     assert response_in(reply).get("status", {}).get("message") == denial
+
+
+@given(data=st.data())
+def test_sets_are_always_judged_as_validation_judges_them(data: st.DataObject) -> None:
+    old = as_map(apply_defaults(data.draw(manifests())))
+    found = _frozen(data.draw(spoiled(thaw(old)) | st.just(thaw(old))))
+    for operation, verdict in (("CREATE", validate_create(found)), ("UPDATE", validate_update(found, old))):
+        asked = review(VALIDATE_SET, operation=operation, object=thaw(found), oldObject=thaw(old))
+        response = response_in(respond(VALIDATE_SET, json.dumps(asked).encode(), Options()))
+        assert response["allowed"] == verdict.admitted
+        assert tuple(response.get("warnings", ())) == verdict.warnings
+        if verdict.errors:
+            assert response["status"]["message"] == join(verdict.errors)

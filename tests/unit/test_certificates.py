@@ -434,6 +434,19 @@ def is_trusted(served: bytes, bundle: bytes) -> bool:
     return False
 
 
+def test_replica_that_lost_a_race_must_read_again_at_once(tmp_path: Path) -> None:
+    async def race(first: CertificateKeeper, second: CertificateKeeper) -> list[BaseException | float]:
+        return await asyncio.gather(first.look(), second.look(), return_exceptions=True)
+
+    api = cluster(secret=True)
+    results = asyncio.run(race(*(keeper(api, tmp_path / name, Clock()) for name in "ab")))
+    [lost] = [result for result in results if isinstance(result, NotYet)]
+    assert lost.again
+    # Whoever lost has put nothing into its folder.
+    held = [path.read_bytes() for path in tmp_path.glob("*/tls.crt")]
+    assert held == [api.material.certificate]
+
+
 def test_deleted_secret_must_be_made_anew_and_the_old_certificate_stay_trusted(tmp_path: Path) -> None:
     api, clock = cluster(), Clock()
     one, two = (keeper(api, tmp_path / name, clock) for name in "ab")
