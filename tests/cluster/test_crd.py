@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lws_runtime.schema_data import manifest_schema
 
 pytestmark = pytest.mark.usefixtures("no_operator")
 
+TIMES = 5 if os.environ.get("LWS_PROFILE") == "long" else 1
 EXAMPLES = sorted((ROOT / "examples").glob("lws*.yaml"))
 POD: Manifest = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
 
@@ -195,13 +197,13 @@ def test_strict_case_is_taken_by_the_api_server_alone(cluster: ControlPlane, cas
     assert faults(STRICTER[case])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(manifests())
 def test_any_set_is_judged_alike_by_both(cluster: ControlPlane, manifest: FrozenMap[Json]) -> None:
     agree(cluster.client(), _thawed(manifest))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * TIMES)
 @given(st.data())
 def test_any_broken_set_is_judged_alike_by_both(cluster: ControlPlane, data: st.DataObject) -> None:
     manifest = _thawed(data.draw(manifests()))
