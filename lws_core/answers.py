@@ -58,8 +58,8 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
     if thing is None:
         return memory
     memory = see(memory, thing, answer=True)
-    if isinstance(thing, LeaderStatefulSet) and thing == memory.statefulset:
-        memory = evolve(
+    if isinstance(thing, LeaderStatefulSet) and _is_seen(memory, thing):
+        memory = evolve(  # from the answer: the view may hold what came after this write
             memory,
             written=(thing.replicas, thing.partition),
             digest=thing.template_digest if _writes_template(before, action) else memory.digest,
@@ -72,6 +72,10 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
         begun = with_bit(memory.begun, group_of(memory, action.ref), True)
         return evolve(memory, begun=begun)
     return evolve(memory, notices=notices)
+
+
+def _is_seen(memory: Memory, thing: LeaderStatefulSet) -> bool:
+    return memory.statefulset is not None and memory.statefulset.uid == thing.uid
 
 
 def _writes_template(before: Memory, action: Request) -> bool:

@@ -25,7 +25,7 @@ def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
         case PatchStatus(), LeaderWorkerSet():
             return condition_event(attrs.evolve(lws, status=before.status_basis), thing.status)
         case Create(), Revision():
-            return _revision_event(before, action, thing)
+            return _revision_event(before, lws, action, thing)
         case Create(), LeaderStatefulSet():
             note = f"Created leader statefulset {lws.name}"
             return Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
@@ -50,15 +50,17 @@ def recreation_event(action: Delete, evidence: Evidence) -> Event:
     return Event("Normal", names.RECREATE_GROUP, "Delete", note, action.ref, action.uid)
 
 
-def _revision_event(before: Memory, action: Create, revision: Revision) -> Event:
-    occasion = before.lineage.occasion if before.lineage is not None else None
-    match occasion:
-        case "Missing":
-            note = f"Creating missing revision with key {revision.key} for existing LeaderWorkerSet"
-        case "Updated":
-            note = f"Creating revision with key {revision.key} for updated LWS"
-        case _:
-            note = f"Creating revision with key {revision.key} for a newly created LeaderWorkerSet"
+def _revision_event(before: Memory, lws: LeaderWorkerSet, action: Create, revision: Revision) -> Event:
+    """On what occasion it was made follows from the key that the leaders carry: the revision comes first."""
+    leaders = before.statefulset
+    own = leaders is not None and leaders.owner is not None and leaders.owner.uid == lws.metadata.uid
+    current = leaders.labels.get(names.REVISION_KEY, "") if leaders is not None and own else ""
+    if not current:
+        note = f"Creating revision with key {revision.key} for a newly created LeaderWorkerSet"
+    elif current == revision.key:
+        note = f"Creating missing revision with key {revision.key} for existing LeaderWorkerSet"
+    else:
+        note = f"Creating revision with key {revision.key} for updated LWS"
     return Event("Normal", names.CREATING_REVISION, "Create", note, action.ref, revision.uid)
 
 

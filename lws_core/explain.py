@@ -65,6 +65,8 @@ def explain(memory: Memory, now_s: float) -> Explanation:
             return Explanation("Progressing", f"going to {replicas} leaders and partition {partition}")
         case Blocked(reason=reason, groups=groups):
             return Explanation("Waiting", waits_in_words(reason, groups), tuple(indexes(groups)))
+        case None if memory.statefulset is not None:
+            return Explanation("Progressing", "the new revision is being recorded")
         case None:
             return Explanation("Progressing", "the leader StatefulSet is being created")
 

@@ -140,6 +140,18 @@ def test_own_template_write_always_is_known_by_what_the_server_made_of_it() -> N
     assert answered(Apply(same, "why"), Outcome(200, stored), memory=sent).digest == ""
 
 
+def test_own_write_always_is_known_though_the_watch_has_shown_more_before_its_answer() -> None:
+    manifest = of("StatefulSet", "serve").with_("spec", freeze_map({"template": {"a": "b"}}))
+    written = statefulset(resource_version="8", template_digest="ours", partition=3)
+    edited = statefulset(resource_version="9", template_digest="theirs", partition=1)
+    memory = answered(Apply(manifest, "why"), Outcome(200, written), memory=see(known(), edited))
+    assert memory.statefulset == edited
+    assert (memory.digest, memory.written) == ("ours", (3, 3))
+    other = see(known(), statefulset(resource_version="9", uid="another"))
+    memory = answered(Apply(manifest, "why"), Outcome(200, written), memory=other)
+    assert (memory.digest, memory.written) == ("", None)
+
+
 @pytest.mark.parametrize(
     ("action", "note"),
     [

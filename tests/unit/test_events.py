@@ -8,10 +8,8 @@ from machine import leader, live, own_revision, statefulset, workers
 from lws_core import names
 from lws_core.actions import Apply, Create, Event, PatchStatus, Ref, Request
 from lws_core.events import event_of
-from lws_core.lineage import trace
 from lws_core.memory import Memory
 from lws_core.observed import Child
-from lws_core.revision import record
 from lws_core.sights import Thing
 from lws_core.values import EMPTY, FrozenMap, evolve, freeze_map
 from lws_core.view import see
@@ -62,22 +60,26 @@ def test_creation_of_leaders_always_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("leaders", "revisions", "words"),
+    ("leaders", "words"),
     [
-        (None, (), "Creating revision with key k for a newly created LeaderWorkerSet"),
-        ("old", ("old",), "Creating revision with key k for updated LWS"),
-        ("new", (), "Creating missing revision with key k for existing LeaderWorkerSet"),
+        (None, "Creating revision with key k for a newly created LeaderWorkerSet"),
+        ({"labels": EMPTY}, "Creating revision with key k for a newly created LeaderWorkerSet"),
+        ({"owner": None}, "Creating revision with key k for a newly created LeaderWorkerSet"),
+        ({"labels": FrozenMap({names.REVISION_KEY: "old"})}, "Creating revision with key k for updated LWS"),
+        (
+            {"labels": FrozenMap({names.REVISION_KEY: "k"})},
+            "Creating missing revision with key k for existing LeaderWorkerSet",
+        ),
     ],
 )
 def test_creation_of_a_revision_always_says_on_what_occasion(
-    leaders: str | None, revisions: tuple[str, ...], words: str
+    leaders: dict[str, Any] | None, words: str
 ) -> None:
-    found = None if leaders is None else statefulset(labels=FrozenMap({names.REVISION_KEY: leaders}))
-    stored = [own_revision(LIVE, key, 1, record(live(template={"size": 9}))) for key in revisions]
-    lineage = trace(LIVE, found, stored, template_is_live=not revisions)
+    """The watch may have shown the revision before the answer: then nothing remembers that it was missing."""
     created = own_revision(LIVE, "k", 1, EMPTY)
+    before = see(Memory(), LIVE) if leaders is None else known(**leaders)
     action = Create(of("ControllerRevision", "serve-k-1"), "")
-    event = event_of(evolve(known(), lineage=lineage), action, created)
+    event = event_of(see(before, created), action, created)
     assert event is not None
     assert (event.note, event.reason) == (words, "CreatingRevision")
     assert event.related == Ref("ControllerRevision", "default", "serve-k-1")

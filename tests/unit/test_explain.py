@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from machine import START_S, live
+from machine import START_S, live, statefulset
 
 from lws_core.actions import Create
 from lws_core.bits import below, members
@@ -35,6 +35,11 @@ def memory(**known: Any) -> Memory:
         ({"decision": Step(3, 1, 1)}, "Progressing", "going to 3 leaders and partition 1"),
         ({"decision": WAITING}, "Waiting", "waiting for group 2 to be ready"),
         ({"decision": None}, "Progressing", "the leader StatefulSet is being created"),
+        (
+            {"decision": None, "statefulset": statefulset()},
+            "Progressing",
+            "the new revision is being recorded",
+        ),
         (
             {"lws": live(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})},
             "Deleting",
