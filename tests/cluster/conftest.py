@@ -21,6 +21,7 @@ from control_plane import ControlPlane, Setup
 from kubelet import Kubelet, Node
 from operator_process import Operator, remove_webhooks
 from sandbox import Sandbox
+from standins import POD_GROUPS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CRD_FILE: Final = ROOT / "deploy" / "crd" / "leaderworkerset.x-k8s.io_leaderworkersets.yaml"
@@ -64,7 +65,7 @@ def cluster(
     programs: dict[str, Path], crd: Manifest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ControlPlane]:
     """A control plane with default feature gates and the CRD, for all tests."""
-    yield from _plane(tmp_path_factory.mktemp("default"), programs, Setup(crds=(crd,)))
+    yield from _plane(tmp_path_factory.mktemp("default"), programs, Setup(crds=(crd, POD_GROUPS)))
 
 
 @pytest.fixture(scope="session")
