@@ -1,7 +1,7 @@
 """Every command and every piece of code in README.md and in the pages below does what is said of it.
 
 A block of `console` has commands after `$ ` and what they print below them; `...` stands for any lines. The
-commands of a page run one after another in one folder with a copy of examples/. Code in blocks of `python` is a
+commands of a page run one after another in a folder with a copy of examples/. Code in blocks of `python` is a
 doctest, all blocks of a page as one session.
 """
 
