@@ -1,4 +1,4 @@
-"""Files that tests compare with. One that is missing is written, and the test fails: look at it, commit it."""
+"""Files that tests compare with. One that is missing is written and fails the test: look at it, commit it."""
 
 from __future__ import annotations
 

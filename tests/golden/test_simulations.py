@@ -73,3 +73,11 @@ def test_scenario_always_plays_as_recorded(scenario: str, gate: str, golden: Pat
     )
     assert "violations" not in found
     compare(FOLDER / "simulated" / f"{scenario}-{gate}.golden.yaml", found)
+
+
+def test_no_recording_is_ever_left_over() -> None:
+    known = {*SETS, "horizontal-pod-autoscaler-3-to-5"}
+    known |= {f"{scenario}-{gate}" for scenario in SCENARIOS for gate in ("gate", "no-gate")}
+    found = {path.name.removesuffix(".golden.yaml") for path in (FOLDER / "simulated").iterdir()}
+    assert found == known
+    assert {path.stem for path in (FOLDER / "rendered").iterdir()} == set(SETS)
