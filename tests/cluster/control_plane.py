@@ -94,7 +94,7 @@ class ControlPlane:
             self.start_api_server(timeout_s)
             for crd in self.setup.crds:
                 self.install_crd(crd)
-            self._start_controllers()
+            self.start_controllers()
             if self.setup.scheduler:
                 self.start_scheduler()
         except BaseException:
@@ -270,7 +270,12 @@ class ControlPlane:
         except Refused:
             return False
 
-    def _start_controllers(self) -> None:
+    def stop_controllers(self) -> None:
+        """Stop the controllers: StatefulSets make no pods, and nothing is collected."""
+        self.processes.pop("kube-controller-manager").kill()
+
+    def start_controllers(self) -> None:
+        """Start the controllers, and do not wait."""
         self._run(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig('controllers')}",

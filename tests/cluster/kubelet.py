@@ -433,7 +433,8 @@ class Kubelet:
         return self.load_s if asked is None else float(asked)
 
     async def _reconsider(self) -> None:
-        for pod in self._pods.values():
+        for pod in list(self._pods.values()):
+            self._see(pod.raw)  # it may bind now
             waits = pod.started_at and not pod.ready_at and not pod.finished and not pod.tasks
             if waits and not pod.deleted and self._load_of_s(pod) is not None:
                 self._begin(pod, self._load(pod, fresh=False))

@@ -7,7 +7,7 @@ import signal
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,15 +42,17 @@ class Operator:
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         server: str | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         """`config` is laid over the configuration that the tests use, table by table. `server`: where it
-        finds the API server, for a test that stands between them."""
+        finds the API server, for a test that stands between them. `flags`: of the command."""
         self.plane = plane
         self.name = name
         self.folder = plane.folder / name
         self.folder.mkdir(exist_ok=True)
         self.webhook_port, self.probe_port, self.metrics_port = free_ports(3)
         self.process: Process | None = None
+        self._flags = flags
         self._environment = {
             "KUBECONFIG": str(self._kubeconfig(user, server)),
             "POD_NAMESPACE": NAMESPACE,
@@ -98,7 +100,7 @@ class Operator:
         """Start it, and do not wait."""
         lws = shutil.which("lws")
         assert lws is not None, "the command lws is not installed: pip install -e '.[operator]'"
-        command = [lws, "operator", "--config", str(self.config_file)]
+        command = [lws, "operator", "--config", str(self.config_file), *self._flags]
         self.process = Process(command, self.log, environment=self._environment, last_signal=signal.SIGTERM)
         return self.process
 
