@@ -17,6 +17,7 @@ from building import a_set
 
 from lws_core import names
 from lws_core.actions import Apply, Create, Delete, Emit
+from lws_core.answers import action_key
 from lws_core.codec import decode
 from lws_core.defaulting import apply_defaults
 from lws_core.options import Options
@@ -229,6 +230,8 @@ class Run:
                 assert not isinstance(replicas, int) or replicas <= ceiling, self.trace[-20:]
         if not self.lossy:
             assert not any(retry.refused for retry in memory.retries.values()), self.trace[-20:]
+        sent = [action_key(send.action) for send in self.world.sends if not isinstance(send.action, Emit)]
+        assert len(set(sent)) == len(sent), f"sent twice before it was answered: {sorted(sent)}"
         self.violations += judge(memory, actions)
         assert not self.violations, f"{self.violations}: {self.trace[-30:]}"
 
