@@ -158,7 +158,8 @@ def choose_deletes(
     the observed and the decided partition have released, and that stay when surge is returned.
     """
     released = max(position.partition, decision.partition)
-    candidates = replaceable & ~groups.terminating & span(released, decision.replicas)
+    staying = min(position.replicas, decision.replicas)
+    candidates = replaceable & ~groups.terminating & span(released, staying)
     chosen = candidates & ~groups.ready | top(candidates & groups.ready, decision.allowance)
     return tuple(indexes(chosen))[::-1]
 

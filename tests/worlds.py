@@ -197,6 +197,8 @@ class Run:
                 self._look()
             case cluster.Send():
                 self._send(task)
+            case cluster.Deliver() if self.style in ("any", "late"):
+                self._deliver()
             case cluster.Place():
                 self._follow(cluster.perform(self.world, task))
                 self._load(task.key)
@@ -207,6 +209,19 @@ class Run:
             assert ready >= self.floor, (
                 f"{ready} ready groups of {self.floor} after {task!r:.200}: {self.trace[-20:]}"
             )
+
+    def _deliver(self) -> None:
+        """Each kind has a watch of its own: one of them shows some of what it holds, in its order."""
+        known = self.world.controllers[OWNER]
+        kind = self.random.choice(known.inbox).object["kind"]
+        own = [change for change in known.inbox if change.object["kind"] == kind]
+        shown = own[: self.random.randint(1, len(own))]
+        left = tuple(change for change in known.inbox if not any(change is one for one in shown))
+        only = evolve(known, inbox=tuple(shown))
+        world = evolve(self.world, controllers=self.world.controllers.with_(OWNER, only))
+        world = cluster.deliver(world, OWNER)
+        rest = evolve(world.controllers[OWNER], inbox=left)
+        self.world = evolve(world, controllers=world.controllers.with_(OWNER, rest))
 
     def _follow(self, world: cluster.World) -> None:
         """Go on with a world, having counted the leaders that are new in it."""
