@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +18,7 @@ from lws_runtime.config import FLAGS, BadConfiguration, Flag, Settings, load_set
 from .loading import BadInput, say
 
 EXIT_CLUSTER: Final = 1
+_END_S: Final = 4.7
 _NUMBERS: Final = {"kube-api-qps": float, "kube-api-burst": int, "recreation-limit": int}
 _SWITCHES: Final = ("leader-elect", "dry-run", "exclusive-placement-across-namespaces")
 _VERBOSE: Final = 3  # --zap-log-level from which on everything is told
@@ -69,13 +73,14 @@ def command(
       lws operator --config manager.yaml
       lws operator --dry-run --namespace serving
     """
+    signal.signal(signal.SIGTERM, _stop)
     level = _level(zap_log_level)
     try:
         settings = load_settings(config, _given(flags))
     except BadConfiguration as problem:
         raise BadInput(problem.lines) from None
     try:
-        from lws_runtime.kube.connection import NoCluster  # noqa: PLC0415  # only with the extra
+        from lws_runtime.kube.plugin import NoCluster  # noqa: PLC0415  # only with the extra
         from lws_runtime.operator.process import Unusable, serve  # noqa: PLC0415
     except ImportError as problem:
         raise BadInput([f"{problem.name} is missing: pip install 'leaderworkerset[operator]'"]) from None
@@ -90,11 +95,24 @@ def command(
     sys.exit(0 if ended_well else EXIT_CLUSTER)
 
 
-def _run(serve: Callable[[Settings, str], Any], settings: Settings, kubeconfig: str) -> bool:
+def _run(serve: Callable[..., Any], settings: Settings, kubeconfig: str) -> bool:
     import asyncio  # noqa: PLC0415  # other commands do without
 
-    ended_well: bool = asyncio.run(serve(settings, kubeconfig))
+    ended_well: bool = asyncio.run(serve(settings, kubeconfig, _end_for_sure))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are about to end
     return ended_well
+
+
+def _stop(*_: object) -> None:
+    """What SIGTERM does as long as nothing has begun."""
+    sys.exit(0)
+
+
+def _end_for_sure() -> None:
+    """End soon, whatever still waits: a name that is being looked up, say, cannot be cancelled."""
+    timer = threading.Timer(_END_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _given(flags: dict[str, Any]) -> FrozenMap[Json]:

@@ -2,11 +2,17 @@
 
 A request never raises for what the network or the server does: its answer says so, with code 0 where none
 came back. Whoever sent it then knows nothing of its outcome.
+
+A peer that is dead without a word is noticed by its host's TCP: what is sent and not acknowledged for 20 s,
+or a connection that is silent and answers no probe for as long, is closed. Redirects are not followed and
+cookies not kept: an API server needs neither, and credentials must not travel.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,12 +24,16 @@ import attrs
 import msgspec
 
 from .connection import Connection
+from .plugin import NoCluster
+
+_log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
-_MOST_CONNECTIONS: Final = 64
+_DEAD_PEER_S: Final = 20
+_PROBE_S: Final = 5
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 Observer = Callable[[str, str, int], None]
@@ -32,11 +42,15 @@ Observer = Callable[[str, str, int], None]
 
 @attrs.frozen
 class Answer:
-    """What came back: the HTTP status (0: nothing), the body, and how long the server asked to wait."""
+    """What came back: the HTTP status (0: nothing), the body, and how long the server asked to wait.
+
+    distrusted: nothing came back as the server's certificate is not one that we trust.
+    """
 
     code: int
     body: bytes = b""
     retry_after_s: float = 0.0
+    distrusted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -92,13 +106,17 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
+        # Without a limit: each watch has a connection of its own, and no number of them may keep writes out.
         connector = aiohttp.TCPConnector(
-            limit=_MOST_CONNECTIONS, ssl=self._connection.ssl_context or True, keepalive_timeout=60.0
+            limit=0,
+            ssl=self._connection.ssl_context or True,
+            keepalive_timeout=60.0,
+            socket_factory=_socket,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers={"User-Agent": self._user_agent, "Accept": JSON},
-            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._connection.proxy or None,
         )
         return self
@@ -117,16 +135,29 @@ class Client:
         content_type: str = JSON,
         params: Mapping[str, str] = _NO_PARAMS,
         timeout_s: float = 10.0,
+        at_once: bool = False,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Answer:
-        """Send one request. `path` begins with a slash. Never raises but for cancellation."""
-        if self._bucket is not None:
+        """Send one request. `path` begins with a slash. Never raises but for cancellation.
+
+        at_once: do not wait behind others for the rate that is allowed. may_send is asked last, after all
+        waiting; where it says no, nothing is sent, and the answer has code 0.
+        """
+        if self._bucket is not None and not at_once:
             await self._bucket.take()
-        answer = await self._send(method, path, body, content_type, params, timeout_s)
-        if answer.code == 401 and await self._connection.refresh():
-            answer = await self._send(method, path, body, content_type, params, timeout_s)
+        answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
+        if answer.code == 401 and await self._has_new_credentials():
+            answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
         if self._observer is not None:
             self._observer(method, path, answer.code)
         return answer
+
+    async def _has_new_credentials(self) -> bool:
+        try:
+            return await self._connection.refresh()
+        except (NoCluster, OSError, ValueError) as problem:
+            _log.warning("no new credentials after the API server refused the old ones: %s", problem)
+            return False
 
     async def _send(
         self,
@@ -136,12 +167,15 @@ class Client:
         content_type: str,
         params: Mapping[str, str],
         timeout_s: float,
+        may_send: Callable[[], bool],
     ) -> Answer:
         assert self._session is not None
         try:
             headers = await self._connection.headers()
             if body is not None:
                 headers["Content-Type"] = content_type
+            if not may_send():
+                return Answer(0, b"not sent: this process may no longer write")
             async with self._session.request(
                 method,
                 self._connection.url + path,
@@ -150,10 +184,12 @@ class Client:
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 server_hostname=self._connection.server_name or None,
+                allow_redirects=False,
             ) as response:
                 return Answer(response.status, await response.read(), _retry_after_s(response))
-        except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError) as problem:
-            return Answer(0, _in_words(problem, timeout_s).encode())
+        except (NoCluster, aiohttp.ClientError, OSError, ValueError) as problem:
+            distrusted = isinstance(problem, ssl.CertificateError | aiohttp.ClientConnectorCertificateError)
+            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted)
 
     @asynccontextmanager
     async def stream(
@@ -161,22 +197,52 @@ class Client:
     ) -> AsyncIterator[tuple[int, aiohttp.StreamReader]]:
         """A GET whose body is read as it comes; it ends with an error after `silence_s` without a byte.
 
-        Raises OSError (aiohttp.ClientError, TimeoutError) for what the network does.
+        Raises OSError, TimeoutError included, for what the network does, and for credentials that cannot be
+        had.
         """
         assert self._session is not None
         if self._bucket is not None:
             await self._bucket.take()
-        async with self._session.get(
+        try:
+            headers = await self._connection.headers()
+        except (NoCluster, ValueError) as problem:
+            raise OSError(str(problem)) from problem
+        try:
+            async with self._get(path, params, headers, silence_s) as response:
+                if self._observer is not None:
+                    self._observer("WATCH", path, response.status)
+                yield response.status, response.content
+        except aiohttp.ClientError as problem:
+            raise OSError(str(problem) or type(problem).__name__) from problem
+
+    def _get(self, path: str, params: Mapping[str, str], headers: Mapping[str, str], silence_s: float) -> Any:
+        assert self._session is not None
+        return self._session.get(
             self._connection.url + path,
             params=params,
-            headers=await self._connection.headers(),
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s),
             server_hostname=self._connection.server_name or None,
             read_bufsize=2**20,
-        ) as response:
-            if self._observer is not None:
-                self._observer("WATCH", path, response.status)
-            yield response.status, response.content
+            allow_redirects=False,
+        )
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket that finds out by itself that its peer is dead."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _PROBE_S),
+        ("TCP_KEEPINTVL", _PROBE_S),
+        ("TCP_KEEPCNT", _DEAD_PEER_S // _PROBE_S - 1),
+        ("TCP_USER_TIMEOUT", _DEAD_PEER_S * 1000),
+    ):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float:

@@ -1,8 +1,10 @@
 """Where the API server is, and how to prove who is asking.
 
-Sources in this order: a kubeconfig named by a flag, one named by KUBECONFIG, the service account of the pod,
-the user's own kubeconfig. Client certificates and tokens are read here; only a kubeconfig with an exec or
-auth-provider plugin needs the `kubernetes` package, whose import costs 0.4 s and 44 MiB.
+Sources in this order: a kubeconfig named by a flag, those named by KUBECONFIG, the service account of the
+pod, the user's own kubeconfig. Of several files the first that has an entry gives it, as with kubectl.
+
+Client certificates, tokens and exec plugins are dealt with here; only an auth-provider needs the `kubernetes`
+package, whose import costs 0.4 s and 44 MiB. A plugin runs when `prepare` is awaited, not before.
 """
 
 from __future__ import annotations
@@ -12,22 +14,31 @@ import base64
 import binascii
 import os
 import ssl
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
+
+import attrs
 
 from lws_core.values import as_list, as_map
 from lws_runtime.manifests import read_manifests
+
+from .plugin import ExecPlugin, NoCluster, load_certificate
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_AGE_S: Final = 60.0  # how long a token file is believed before it is read again
 
 
-class NoCluster(Exception):
-    """Why there is no connection to be had, in words for a user."""
+class Credentials(Protocol):
+    """What proves who is asking, and can be had anew."""
+
+    async def authorization(self) -> str:
+        """The value of the Authorization header; "" for none. Raises NoCluster where it cannot be had."""
+
+    async def refresh(self) -> bool:
+        """Get new ones, as the server has refused those; whether they are others."""
 
 
 class Connection:
@@ -42,7 +53,7 @@ class Connection:
         proxy: str = "",
         token: str = "",
         token_file: Path | None = None,
-        plugin: Plugin | None = None,
+        plugin: Credentials | None = None,
         basic: str = "",
         source: str = "",
     ) -> None:
@@ -51,10 +62,19 @@ class Connection:
         self._token, self._token_file, self._plugin, self._basic = token, token_file, plugin, basic
         self._read_at_s = -_TOKEN_AGE_S
 
+    async def prepare(self) -> None:
+        """Get the first credentials. Raises NoCluster where there are none to be had."""
+        try:
+            await self.headers()
+        except (OSError, ValueError) as problem:
+            raise NoCluster(f"{self.source}: the token cannot be read: {problem}") from None
+
     async def headers(self) -> dict[str, str]:
-        """The headers of a request. Raises OSError where a token cannot be read."""
+        """The headers of a request. Raises NoCluster, and OSError or ValueError where a token cannot be
+        read."""
         if self._plugin is not None:
-            return {"Authorization": await self._plugin.authorization()}
+            authorization = await self._plugin.authorization()
+            return {"Authorization": authorization} if authorization else {}
         if self._token_file is not None and time.monotonic() - self._read_at_s >= _TOKEN_AGE_S:
             self._token = self._token_file.read_text(encoding="utf-8").strip()
             self._read_at_s = time.monotonic()
@@ -63,7 +83,10 @@ class Connection:
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
     async def refresh(self) -> bool:
-        """Get new credentials after the server refused the old ones; False where there are no others."""
+        """Get new credentials after the server refused the old ones; False where there are no others.
+
+        Raises as `headers` does.
+        """
         if self._plugin is not None:
             return await self._plugin.refresh()
         before, self._read_at_s = self._token, -_TOKEN_AGE_S
@@ -71,47 +94,50 @@ class Connection:
         return self._token != before
 
 
-class Plugin:
-    """Credentials from an exec or auth-provider plugin, by the `kubernetes` package."""
+class AuthProvider:
+    """Credentials from an auth-provider (oidc, gcp), by the `kubernetes` package."""
 
     def __init__(self, path: str, context: str) -> None:
         self._path, self._context = path, context
-        self._load()
-
-    def _load(self) -> None:
-        from kubernetes import client, config  # noqa: PLC0415  # slow to import, and hardly ever needed
-
-        load_kube_config: Any = config.load_kube_config
-        self.configuration: Any = client.Configuration()
-        try:
-            load_kube_config(self._path, self._context or None, self.configuration)
-        except (config.ConfigException, OSError, ValueError) as problem:
-            raise NoCluster(f"{self._path}: {problem}") from None
+        self._configuration: Any = None
 
     async def authorization(self) -> str:
-        """The header's value; runs the plugin again when its token has expired."""
-        header = await asyncio.to_thread(self.configuration.get_api_key_with_prefix, "authorization")
-        return str(header or "")
+        """The header's value; a new one when the old one has expired. Raises NoCluster."""
+        return await asyncio.to_thread(self._authorization)
 
     async def refresh(self) -> bool:
-        """Run the plugin anew."""
+        """Load it anew."""
         before = await self.authorization()
-        await asyncio.to_thread(self._load)
+        self._configuration = None
         return await self.authorization() != before
+
+    def _authorization(self) -> str:
+        from kubernetes import client, config  # noqa: PLC0415  # slow to import, and hardly ever needed
+
+        if self._configuration is None:
+            loaded: Any = client.Configuration()
+            load_kube_config: Any = config.load_kube_config
+            try:
+                load_kube_config(self._path, self._context, loaded)
+            except (config.ConfigException, OSError, ValueError) as problem:
+                raise NoCluster(f"kubeconfig {self._path}: {problem}") from None
+            self._configuration = loaded
+        # The package has called it both; its newer releases the former.
+        return str(self._configuration.get_api_key_with_prefix("BearerToken", "authorization") or "")
 
 
 def connect(kubeconfig: str = "", environment: Mapping[str, str] = os.environ) -> Connection:
     """The connection that flags and environment ask for. Raises NoCluster."""
     if kubeconfig:
-        return _from_kubeconfig(kubeconfig)
+        return _from_kubeconfig((kubeconfig,))
     paths = [path for path in environment.get("KUBECONFIG", "").split(os.pathsep) if path]
     if paths:
-        return _from_kubeconfig(next((path for path in paths if os.path.exists(path)), paths[0]))
+        return _from_kubeconfig(tuple([path for path in paths if os.path.exists(path)]) or (paths[0],))
     if environment.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
         return _in_cluster(environment)
     own = Path(environment.get("HOME", "~")).expanduser() / ".kube" / "config"
     if own.exists():
-        return _from_kubeconfig(str(own))
+        return _from_kubeconfig((str(own),))
     raise NoCluster(
         "no cluster: give --kubeconfig FILE, set KUBECONFIG, or run in a pod with a service account"
     )
@@ -132,71 +158,100 @@ def _in_cluster(environment: Mapping[str, str]) -> Connection:
     )
 
 
-def _from_kubeconfig(path: str) -> Connection:
-    manifests = read_manifests([path])
-    if manifests.problems:
-        raise NoCluster(f"kubeconfig {'; '.join(manifests.problems)}")
-    document = as_map(manifests.documents[0].value)
-    name = document.get("current-context")
-    if not isinstance(name, str) or not name:
-        raise NoCluster(f"kubeconfig {path}: current-context is not set")
-    context = _named(document, "contexts", "context", name, path)
-    cluster = _named(document, "clusters", "cluster", context.get("cluster"), path)
-    user = _named(document, "users", "user", context["user"], path) if context.get("user") else {}
-    folder = Path(path).parent
-    server = cluster.get("server")
+@attrs.frozen
+class _Entry:
+    """A cluster, a user or a context of a kubeconfig, and the file that it stands in."""
+
+    fields: Mapping[str, Any]
+    path: str
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths of it start from."""
+        return Path(self.path).parent
+
+
+class _Kubeconfig:
+    """What some kubeconfig files say together. Raises NoCluster where one cannot be read."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        manifests = read_manifests(paths)
+        if manifests.problems:
+            raise NoCluster(f"kubeconfig {'; '.join(manifests.problems)}")
+        self._documents = [(document.source, as_map(document.value)) for document in manifests.documents]
+        self.name = os.pathsep.join(paths)
+
+    def current_context(self) -> str:
+        """The context that is on. Raises NoCluster where none is."""
+        for _, document in self._documents:
+            name = document.get("current-context")
+            if isinstance(name, str) and name:
+                return name
+        raise NoCluster(f"kubeconfig {self.name}: current-context is not set")
+
+    def entry(self, field: str, inner: str, name: object) -> _Entry:
+        """The first entry of a name. Raises NoCluster where there is none."""
+        for path, document in self._documents:
+            for item in as_list(document.get(field)):
+                if as_map(item).get("name") == name:
+                    return _Entry(as_map(as_map(item).get(inner)), path)
+        raise NoCluster(f"kubeconfig {self.name}: {field} has no entry {name!r}")
+
+
+def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
+    config = _Kubeconfig(paths)
+    name = config.current_context()
+    context = config.entry("contexts", "context", name)
+    cluster = config.entry("clusters", "cluster", context.fields.get("cluster"))
+    named = context.fields.get("user")
+    user = config.entry("users", "user", named) if named else _Entry({}, cluster.path)
+    server = cluster.fields.get("server")
     if not isinstance(server, str) or urlsplit(server).scheme not in ("http", "https"):
-        raise NoCluster(f"kubeconfig {path}: clusters[{context.get('cluster')}].cluster.server is no URL")
-    plugin = Plugin(path, name) if "exec" in user or "auth-provider" in user else None
+        where = f"clusters[{context.fields.get('cluster')}].cluster.server"
+        raise NoCluster(f"kubeconfig {cluster.path}: {where} is no URL")
+    tls = _tls(cluster, user) if server.startswith("https") else None
     basic = ""
-    if user.get("username"):
-        basic = base64.b64encode(f"{user['username']}:{user.get('password', '')}".encode()).decode()
-    token_file = user.get("tokenFile")
+    if user.fields.get("username"):
+        pair = f"{user.fields['username']}:{user.fields.get('password', '')}"
+        basic = base64.b64encode(pair.encode()).decode()
+    token_file = user.fields.get("tokenFile")
     return Connection(
         server.rstrip("/"),
-        ssl_context=_tls(cluster, user, folder, path, plugin) if server.startswith("https") else None,
-        server_name=str(cluster.get("tls-server-name") or ""),
-        proxy=str(cluster.get("proxy-url") or ""),
-        token=str(user.get("token") or ""),
-        token_file=folder / str(token_file) if token_file else None,
-        plugin=plugin,
+        ssl_context=tls,
+        server_name=str(cluster.fields.get("tls-server-name") or ""),
+        proxy=str(cluster.fields.get("proxy-url") or ""),
+        token=str(user.fields.get("token") or ""),
+        token_file=user.folder / str(token_file) if token_file else None,
+        plugin=_plugin(user, name, cluster, tls),
         basic=basic,
-        source=f"kubeconfig {path}",
+        source=f"kubeconfig {config.name}",
     )
 
 
-def _named(document: Mapping[str, Any], field: str, inner: str, name: object, path: str) -> Mapping[str, Any]:
-    for item in as_list(document.get(field)):
-        if as_map(item).get("name") == name:
-            return as_map(as_map(item).get(inner))
-    raise NoCluster(f"kubeconfig {path}: {field} has no entry {name!r}")
+def _plugin(user: _Entry, context: str, cluster: _Entry, tls: ssl.SSLContext | None) -> Credentials | None:
+    if "exec" in user.fields:
+        return ExecPlugin(as_map(user.fields["exec"]), user.path, cluster.fields, tls)
+    return AuthProvider(user.path, context) if "auth-provider" in user.fields else None
 
 
-def _tls(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path, path: str, plugin: Plugin | None
-) -> ssl.SSLContext:
+def _tls(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
     """TLS as a kubeconfig asks for it. Raises NoCluster."""
     try:
-        authority = _bytes(cluster, "certificate-authority", folder)
+        authority = _bytes(cluster, "certificate-authority")
         context = ssl.create_default_context(cadata=authority.decode() if authority else None)
-        if cluster.get("insecure-skip-tls-verify") is True:
+        if cluster.fields.get("insecure-skip-tls-verify") is True:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        certificate, key = _bytes(user, "client-certificate", folder), _bytes(user, "client-key", folder)
-        if plugin is not None and plugin.configuration.cert_file:
-            context.load_cert_chain(plugin.configuration.cert_file, plugin.configuration.key_file)
-        elif certificate and key:
-            with tempfile.NamedTemporaryFile(prefix="lws-") as file:  # OpenSSL reads chains from files only
-                file.write(certificate + b"\n" + key)
-                file.flush()
-                context.load_cert_chain(file.name)
-    except (OSError, ssl.SSLError, ValueError, binascii.Error) as problem:
-        raise NoCluster(f"kubeconfig {path}: certificates: {problem}") from None
+        certificate, key = _bytes(user, "client-certificate"), _bytes(user, "client-key")
+        if certificate and key:
+            load_certificate(context, certificate, key)
+    except (OSError, ValueError, binascii.Error) as problem:
+        raise NoCluster(f"kubeconfig {user.path}: certificates: {problem}") from None
     return context
 
 
-def _bytes(fields: Mapping[str, Any], name: str, folder: Path) -> bytes:
+def _bytes(entry: _Entry, name: str) -> bytes:
     """A file's content, given inline or by its path; nothing where it is not given."""
-    inline, path = fields.get(f"{name}-data"), fields.get(name)
+    inline, path = entry.fields.get(f"{name}-data"), entry.fields.get(name)
     if inline:
         return base64.b64decode(str(inline), validate=True)
-    return (folder / str(path)).read_bytes() if path else b""
+    return (entry.folder / str(path)).read_bytes() if path else b""

@@ -3,7 +3,8 @@
 As client-go's leaderelection does it: time is counted from when a change of the record was seen, by a
 monotonic clock, so that clocks of different machines need not agree. A holder that could not renew for
 `renew_deadline_s` counts as having lost; `may_write` says so before each write, whatever the tasks are
-doing: a process that was stopped past its lease and goes on writes nothing more.
+doing: a process that was stopped past its lease and goes on writes nothing more. Requests about the lease
+wait behind no others for the rate that is allowed, and each has half the deadline at most.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import attrs
 import orjson
 
-from .client import Client
+from .client import Answer, Client
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Lease:
         self._seen_at_s = 0.0
         self._renewed_at_s = -1e9
         self._told = ""
+        self._has_asked = False
 
     def may_write(self) -> bool:
         """Whether this process holds the lease now, as far as anybody can know."""
@@ -61,7 +63,7 @@ class Lease:
         while self.may_write():
             await asyncio.sleep(self._settings.retry_period_s)
             left_s = self._settings.renew_deadline_s - (time.monotonic() - self._renewed_at_s)
-            if left_s <= 0 or not self._is_ours(self._seen):
+            if left_s <= 0:
                 break
             try:
                 async with asyncio.timeout(left_s):
@@ -70,26 +72,38 @@ class Lease:
                 break
         _log.error("the lease %s is lost", self._settings.name)
 
-    async def release(self) -> None:
-        """Give the lease back, so that another process need not wait for it to end."""
-        if not self._is_ours(self._seen):
-            return
+    async def release(self, at_most_s: float = 1.0) -> None:
+        """Give the lease back, so that another process need not wait for it to end.
+
+        A write whose answer was not waited for may have made it ours, so it is read before.
+        """
         self._renewed_at_s = -1e9
-        spec = {
-            **self._seen["spec"],
-            "holderIdentity": "",
-            "leaseDurationSeconds": 1,
-            "renewTime": _now(),
-            "acquireTime": _now(),
-        }
-        await self._put({**self._seen, "spec": spec}, timeout_s=2.0)
+        if not self._has_asked:
+            return
+        try:
+            async with asyncio.timeout(at_most_s):
+                while not await self._give_back():
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            _log.warning("the lease %s could not be given back", self._settings.name)
+
+    async def _give_back(self) -> bool:
+        """Whether the lease is surely not ours, or not any more."""
+        answer = await self._request("GET", self._settings.name)
+        record = answer.json()
+        if answer.code == 404 or (answer.ok and isinstance(record, dict) and not self._is_ours(record)):
+            return True
+        if not answer.ok or not isinstance(record, dict):
+            return False
+        now = _now()
+        changed = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now, "acquireTime": now}
+        released = {**record, "spec": {**_spec(record), **changed}}
+        return (await self._request("PUT", self._settings.name, released)).ok
 
     async def _try(self) -> bool:
         """One attempt to get or renew the lease; whether it is ours."""
         asked_at_s = time.monotonic()
-        answer = await self._client.request(
-            "GET", f"{self._path}/{self._settings.name}", timeout_s=self._request_timeout_s
-        )
+        answer = await self._request("GET", self._settings.name)
         if answer.code == 404:
             return await self._create(asked_at_s)
         record = answer.json()
@@ -100,6 +114,7 @@ class Lease:
             self._seen_at_s = time.monotonic()
         self._seen = record
         if not self._is_ours(record) and not self._has_ended(record):
+            self._renewed_at_s = -1e9
             self._say(f"{_spec(record).get('holderIdentity')} leads: standing by")
             return False
         return await self._take(record, asked_at_s)
@@ -111,28 +126,31 @@ class Lease:
             "metadata": {"name": self._settings.name, "namespace": self._settings.namespace},
             "spec": self._new_spec({}),
         }
-        answer = await self._client.request(
-            "POST", self._path, body=orjson.dumps(body), timeout_s=self._request_timeout_s
-        )
-        if not answer.ok:
-            self._say(f"cannot create the lease {self._settings.name}: {answer.message}")
-            return False
-        return self._won(answer.json(), asked_at_s)
+        self._has_asked = True
+        answer = await self._request("POST", "", body)
+        return self._won("create", answer, asked_at_s)
 
     async def _take(self, record: dict[str, Any], asked_at_s: float) -> bool:
         changed = {**record, "spec": self._new_spec(_spec(record))}
-        answer = await self._put(changed, timeout_s=self._request_timeout_s)
-        if not answer.ok:
-            self._say(f"cannot renew the lease {self._settings.name}: {answer.message}")
-            return False
-        return self._won(answer.json(), asked_at_s)
+        self._has_asked = True
+        answer = await self._request("PUT", self._settings.name, changed)
+        return self._won("renew" if self._is_ours(record) else "take", answer, asked_at_s)
 
-    async def _put(self, record: dict[str, Any], *, timeout_s: float) -> Any:
+    async def _request(self, method: str, name: str, record: dict[str, Any] | None = None) -> Answer:
         return await self._client.request(
-            "PUT", f"{self._path}/{self._settings.name}", body=orjson.dumps(record), timeout_s=timeout_s
+            method,
+            f"{self._path}/{name}" if name else self._path,
+            body=None if record is None else orjson.dumps(record),
+            timeout_s=max(0.5, self._settings.renew_deadline_s / 2),
+            at_once=True,
         )
 
-    def _won(self, record: dict[str, Any], asked_at_s: float) -> bool:
+    def _won(self, verb: str, answer: Answer, asked_at_s: float) -> bool:
+        """Note the answer to a write that makes or keeps the lease ours; whether it does."""
+        record = answer.json()
+        if not answer.ok or not isinstance(record, dict):
+            self._say(f"cannot {verb} the lease {self._settings.name}: {answer.message}")
+            return False
         self._seen, self._seen_at_s = record, time.monotonic()
         self._renewed_at_s = asked_at_s  # the server's clock started no later than the request was sent
         self._told = ""
@@ -158,10 +176,6 @@ class Lease:
             return True
         duration_s = float(spec.get("leaseDurationSeconds") or self._settings.duration_s)
         return time.monotonic() - self._seen_at_s > duration_s
-
-    @property
-    def _request_timeout_s(self) -> float:
-        return max(0.5, self._settings.renew_deadline_s / 2)
 
     def _say(self, text: str) -> None:
         if text != self._told:

@@ -1,15 +1,17 @@
 """Follows one kind of object: a list, then a watch, forever.
 
-Flow: a paged, consistent list; its objects are told as seen, and what was known and is not in it as gone;
-then a watch from its resourceVersion, with bookmarks. A watch that ends is taken up where it was; one whose
-resourceVersion is too old (410), or that fails in another way, is begun anew with a list, after a back-off
-with jitter.
+Flow: a paged, consistent list, whose objects are told as seen page by page, and what was known and is not in
+it as gone; then a watch from its resourceVersion, with bookmarks. A watch that ends, or that the network
+breaks, is taken up where it was, as long as that succeeds soon; one whose resourceVersion is too old (410),
+that says what makes no sense or that fails for longer is begun anew with a list. Failures in a row are
+followed by a back-off with jitter.
 
 Guarantees: every object that exists is told at least once; each object's states are told in order; an object
-that is gone is told as gone, with the UID that it had. Unchanged objects of a list are told once. `synced`
-is set when the first list has been told.
+that is gone is told as gone, with the UID and the owner that it had; one that goes from one owner to another
+is gone for the first. Unchanged objects of a list are told once. `synced` is set when the first list has been
+told. Of an object that was told, its name, UID, version and owner are kept, and nothing else.
 
-Assumes that the handler is quick: it runs between two reads of the stream.
+Assumes that the handler is quick, as it runs between two reads of the stream, and that it raises nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
-import aiohttp
 import attrs
 import msgspec
 
-from .client import Client
+from .client import Answer, Client
+from .lines import Lines, TooLong
 from .resources import Resource
 
 _log = logging.getLogger(__name__)
@@ -35,14 +38,16 @@ SILENCE_S: Final = 75.0  # the server sends a bookmark every minute
 _WATCH_S: Final = (300, 600)
 _FIRST_BACK_OFF_S: Final = 0.8
 _LONGEST_BACK_OFF_S: Final = 30.0
-_LONGEST_LINE: Final = 64 * 2**20
+_LONGEST_LINE: Final = 32 * 2**20  # etcd takes objects of 1.5 MiB, unless it is told otherwise
+_RESUMES: Final = 3  # failures in a row after which a watch is not taken up again, but begun with a list
+_PASSING: Final = frozenset({429, 500, 502, 503, 504})
 
 Object = dict[str, Any]
 Handler = Callable[[Literal["SEEN", "GONE"], Object], None]
 
 
 class Expired(Exception):
-    """The resourceVersion is too old, or the stream makes no sense: list again."""
+    """The resourceVersion is too old, or what came makes no sense: list again."""
 
 
 class Refused(Exception):
@@ -54,14 +59,16 @@ class Refused(Exception):
 
 
 @attrs.frozen
-class _Known:
+class Identity:
+    """What is kept of an object: `owner` is the value of the label that is selected by, "" without one."""
+
     uid: str
     version: str
-    labels: Mapping[str, str]
+    owner: str
 
 
 class Reflector:
-    """Follows one kind in one namespace, or in all for ""."""
+    """Follows one kind in one namespace, or in all for "". `label`: only objects that have this label."""
 
     def __init__(
         self,
@@ -70,16 +77,17 @@ class Reflector:
         handler: Handler,
         *,
         namespace: str = "",
-        selector: str = "",
+        label: str = "",
     ) -> None:
         self._client, self._resource, self._handler = client, resource, handler
-        self._path = resource.path(namespace)
-        self._selector = {"labelSelector": selector} if selector else {}
-        self._known: dict[str, _Known] = {}
+        self._path, self._label = resource.path(namespace), label
+        self._selector = {"labelSelector": label} if label else {}
+        self._known: dict[str, Identity] = {}
         self._version = ""
+        self._trouble = ""
         self.synced = asyncio.Event()
-        self.heard_at_s = 0.0  # monotonic; of the last sign of life
-        self.trouble = ""  # why nothing is being heard, in words
+        self.heard_at_s: float | None = None
+        """Monotonic, of the last sign of life; of the beginning before the first. None: not begun."""
 
     @property
     def name(self) -> str:
@@ -88,68 +96,75 @@ class Reflector:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        failures = 0
+        self.heard_at_s = time.monotonic()
+        failures, is_listed = 0, False
         while True:
+            began_s = time.monotonic()
             try:
-                await self._list()
-                self.synced.set()
-                self.trouble = ""
-                while True:
-                    began_s = time.monotonic()
-                    await self._watch()
-                    if time.monotonic() - began_s > _LONGEST_BACK_OFF_S:
-                        failures = 0
-                    else:  # a server that ends every watch at once
-                        failures += 1
-                        await asyncio.sleep(back_off_s(failures))
+                if not is_listed:
+                    await self._list()
+                    self._recovered()
+                    self.synced.set()
+                    is_listed = True
+                await self._watch()
+                if _is_long(began_s):
+                    failures = 0
+                    continue
+                failures += 1  # a server may end every watch at once
             except Expired as problem:
                 _log.info("listing %s again: %s", self.name, problem)
-                failures += 1
+                failures, is_listed = 1 + (0 if _is_long(began_s) else failures), False
                 if failures == 1:
                     continue
             except Refused as problem:
-                failures += 1
+                failures = 1 + (0 if _is_long(began_s) else failures)
+                is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
                 self._say(f"{problem.code}: {problem}")
-            except (aiohttp.ClientError, OSError, TimeoutError) as problem:
-                failures += 1
+            except OSError as problem:
+                failures = 1 + (0 if _is_long(began_s) else failures)
+                is_listed = is_listed and failures < _RESUMES
                 self._say(str(problem) or type(problem).__name__)
             await asyncio.sleep(back_off_s(failures))
 
     def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
+        if trouble != self._trouble:
             _log.warning("cannot follow %s: %s", self.name, trouble)
-        self.trouble = trouble
+        self._trouble = trouble
+
+    def _recovered(self) -> None:
+        if self._trouble:
+            _log.info("following %s again", self.name)
+        self._trouble = ""
+
+    # -- lists
 
     async def _list(self) -> None:
         params = {"limit": str(PAGE), **self._selector}
-        found: dict[str, Object] = {}
+        found: set[str] = set()
         while True:
             answer = await self._client.request("GET", self._path, params=params, timeout_s=60.0)
-            if answer.code == 410 and "continue" in params:
-                raise Expired("the list took too long to read page by page")
-            if answer.code == 0:
-                raise OSError(answer.message)
-            if not answer.ok:
-                raise Refused(answer.code, answer.message)
-            page = answer.json()
-            if not isinstance(page, dict):
-                raise Expired("the list is no JSON object")
-            for item in page.get("items") or ():
-                found[_key(item)] = item
-            metadata = page.get("metadata") or {}
-            self._version = str(metadata.get("resourceVersion", ""))
-            if not metadata.get("continue"):
+            self._check(answer)
+            items, version, more = _page(answer)
+            for item in items:
+                found.add(_key(item))
+                self._meet(item)
+            if not more:
                 break
-            params["continue"] = str(metadata["continue"])
+            params["continue"] = more
         self.heard_at_s = time.monotonic()
         for key in [key for key in self._known if key not in found]:
-            self._tell_gone(key, "")
-        for key, item in found.items():
-            before = self._known.get(key)
-            if before is not None and before.uid != _uid(item):
-                self._tell_gone(key, "")
-            if before is None or before.version != _version(item):
-                self._tell(key, item)
+            self._lose(key)
+        self._version = version
+
+    def _check(self, answer: Answer) -> None:
+        if answer.code == 0:
+            raise OSError(answer.message)
+        if answer.code == 410:
+            raise Expired("the list took too long to be read page by page")
+        if not answer.ok:
+            raise Refused(answer.code, answer.message)
+
+    # -- watches
 
     async def _watch(self) -> None:
         params = {
@@ -161,60 +176,60 @@ class Reflector:
         }
         async with self._client.stream(self._path, params, silence_s=SILENCE_S) as (code, content):
             if code != 200:
-                text = (await content.read(4096)).decode(errors="replace")
-                raise Expired(text) if code == 410 else Refused(code, text)
-            rest = b""
-            async for chunk in content.iter_any():
+                answer = Answer(code, await content.read(4096))
+                raise Expired(answer.message) if code == 410 else Refused(code, answer.message)
+            self._recovered()
+            lines = Lines(_LONGEST_LINE)
+            async for piece in content.iter_any():
                 self.heard_at_s = time.monotonic()
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if line:
-                        self._take(line)
-                if len(rest) > _LONGEST_LINE:
-                    raise Expired("an event of the watch is too long")
+                try:
+                    complete = lines.feed(piece)
+                except TooLong as problem:
+                    raise Expired(str(problem)) from None
+                for line in complete:
+                    self._take(line)
 
     def _take(self, line: bytes) -> None:
-        try:
-            event = msgspec.json.decode(line)
-            kind, item = event["type"], event["object"]
-            metadata = item.get("metadata") or {}
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as problem:
-            raise Expired(f"an event of the watch makes no sense: {problem}") from None
-        if kind == "ERROR":
-            message = str(item.get("message", ""))
-            raise (
-                Expired(message) if item.get("code") == 410 else Refused(int(item.get("code", 500)), message)
-            )
-        self._version = str(metadata.get("resourceVersion", self._version))
-        if kind == "BOOKMARK":
-            return
-        key = _key(item)
-        if kind == "DELETED":
-            self._tell_gone(key, _version(item), item)
-            return
+        kind, item = _event(line)
+        if kind != "BOOKMARK":
+            if kind == "DELETED":
+                self._lose(_key(item), item)
+            else:
+                self._meet(item)
+        self._version = str(item["metadata"]["resourceVersion"])
+
+    # -- what is told
+
+    def _meet(self, item: Object) -> None:
+        """An object is there in this state."""
+        key, now = _key(item), _identity(item, self._label)
         before = self._known.get(key)
-        if before is not None and before.uid != _uid(item):
-            self._tell_gone(key, "")
-        if before is None or before.version != _version(item):
-            self._tell(key, item)
+        if before is not None and (before.uid, before.owner) != (now.uid, now.owner):
+            self._lose(key)
+            before = None
+        if before is None or before.version != now.version:
+            self._known[key] = now
+            item["kind"] = self._resource.kind
+            self._handler("SEEN", item)
 
-    def _tell(self, key: str, item: Object) -> None:
-        item["kind"] = self._resource.kind
-        labels = item["metadata"].get("labels") or {}
-        self._known[key] = _Known(_uid(item), _version(item), _few(labels))
-        self._handler("SEEN", item)
-
-    def _tell_gone(self, key: str, version: str, item: Object | None = None) -> None:
+    def _lose(self, key: str, item: Object | None = None) -> None:
+        """An object is gone; `item`: its last state, where it was told."""
         known = self._known.pop(key, None)
-        if known is None and item is None:
-            return
+        last = None if item is None else _identity(item, self._label)
+        if known is not None:
+            version = last.version if last is not None and last.uid == known.uid else ""
+            self._tell_gone(key, attrs.evolve(known, version=version))
+        if last is not None and (known is None or known.uid != last.uid):
+            self._tell_gone(key, last)
+
+    def _tell_gone(self, key: str, last: Identity) -> None:
         namespace, _, name = key.partition("/")
         metadata = {
             "namespace": namespace,
             "name": name,
-            "uid": _uid(item) if item is not None else known.uid if known is not None else "",
-            "resourceVersion": version,
-            "labels": known.labels if known is not None else ((item or {})["metadata"].get("labels") or {}),
+            "uid": last.uid,
+            "resourceVersion": last.version,
+            "labels": {self._label: last.owner} if self._label else {},
         }
         self._handler("GONE", {"kind": self._resource.kind, "metadata": metadata})
 
@@ -225,9 +240,56 @@ def back_off_s(failures: int) -> float:
     return longest_s * random.uniform(0.5, 1.0)
 
 
-def _few(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """The labels that tell whose an object is, for when it is gone."""
-    return {key: value for key, value in labels.items() if key.endswith("/name")}
+def _is_long(began_s: float) -> bool:
+    """Whether what began then went well for so long that earlier failures count no more."""
+    return time.monotonic() - began_s > _LONGEST_BACK_OFF_S
+
+
+def _page(answer: Answer) -> tuple[list[Object], str, str]:
+    """Of a page of a list its objects, its resourceVersion, and where the next page begins ("": nowhere)."""
+    page = answer.json()
+    metadata = page.get("metadata") if isinstance(page, dict) else None
+    items = (page.get("items") or []) if isinstance(page, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
+        raise Expired("the list makes no sense")
+    version = metadata.get("resourceVersion")
+    if not isinstance(version, str) or not version:
+        raise Expired("the list has no resourceVersion")
+    return items, version, str(metadata.get("continue") or "")
+
+
+def _event(line: bytes) -> tuple[str, Object]:
+    """Type and object of a watch event. Raises Expired and Refused for what is none."""
+    try:
+        event = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as problem:
+        raise Expired(f"an event of the watch makes no sense: {problem}") from None
+    kind, item = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
+    if kind == "ERROR" and isinstance(item, dict):
+        code, message = item.get("code"), str(item.get("message", ""))
+        if code == 410:
+            raise Expired(message)
+        raise Refused(code if isinstance(code, int) else 500, message)
+    if isinstance(item, dict) and (
+        (kind == "BOOKMARK" and _is_versioned(item))
+        or (kind in ("ADDED", "MODIFIED", "DELETED") and _is_object(item))
+    ):
+        return str(kind), item
+    raise Expired(f"an event of the watch makes no sense: type {str(kind)[:40]!r}")
+
+
+def _is_versioned(item: Any) -> bool:
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return isinstance(version, str) and version != ""
+
+
+def _is_object(item: Any) -> bool:
+    """Whether it has what every stored object has."""
+    if not _is_versioned(item):
+        return False
+    metadata = item["metadata"]
+    return isinstance(metadata.get("name"), str) and isinstance(metadata.get("labels") or {}, dict)
 
 
 def _key(item: Object) -> str:
@@ -235,9 +297,7 @@ def _key(item: Object) -> str:
     return f"{metadata.get('namespace', '')}/{metadata['name']}"
 
 
-def _uid(item: Object) -> str:
-    return str(item["metadata"].get("uid", ""))
-
-
-def _version(item: Object) -> str:
-    return str(item["metadata"].get("resourceVersion", ""))
+def _identity(item: Object, label: str) -> Identity:
+    metadata = item["metadata"]
+    owner = str((metadata.get("labels") or {}).get(label, "")) if label else ""
+    return Identity(str(metadata.get("uid", "")), metadata["resourceVersion"], sys.intern(owner))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
 from lws_runtime.config import Address
 
 from .metrics import CONTENT_TYPE
+
+_LAST_ANSWERS_S: Final = 0.3  # how long a server that ends waits for what it is answering
 
 Check = Callable[[], str]
 """Why something is not as it should be, "" where it is."""
@@ -33,16 +37,18 @@ async def serve_metrics(
     render: Callable[[], bytes],
     *,
     tls: ssl.SSLContext | None,
-    allowed: Callable[[str], Awaitable[bool]],
+    allowed: Callable[[str], Awaitable[int]],
 ) -> web.AppRunner:
-    """Serve /metrics to whom `allowed` lets, given the bearer token of the request."""
+    """Serve /metrics to whoever `allowed` answers 200 about, given the bearer token of the request; others
+    get the status that it answers. Raises OSError where the address is taken."""
 
     async def metrics(request: web.Request) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return web.Response(text="Unauthorized", status=401)
-        if not await allowed(token):
-            return web.Response(text="Forbidden", status=403)
+        status = await allowed(token)
+        if status != 200:
+            return web.Response(text=HTTPStatus(status).phrase, status=status)
         return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
 
     return await _serve(address, {"/metrics": metrics}, tls)
@@ -56,7 +62,7 @@ async def _serve(
     application = web.Application()
     for path, handler in routes.items():
         application.router.add_get(path, handler)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_ANSWERS_S)
     await runner.setup()
     await web.TCPSite(runner, address.host or None, address.port, ssl_context=tls).start()
     return runner

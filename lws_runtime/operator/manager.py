@@ -4,8 +4,18 @@ Flow: a reflector tells of an object; it goes into the inbox of the set that it 
 the queue. A turn takes all that is in the inbox, looks once, and sends what the look wants; each answer goes
 into the inbox again. So many events in one moment cost one look, and no look waits for the network.
 
-Guarantees: one turn at a time; no turn before everything has been listed once; nothing is sent that
+Guarantees: one turn at a time; no decision before everything has been listed once; nothing is sent that
 `may_write` forbids; what goes wrong with one set holds up no other.
+
+A bug in a turn is one set's trouble. Its exception is logged with the traceback and counted, and the set
+rests, from a second to 5 minutes, before its next turn. To end the process instead would let one odd object
+stop all sets, as the next process meets it too. Nothing wrong comes of going on: memories are values, so a
+turn that fails leaves the one before it, and a sight that cannot be taken in waits, so that nothing is
+decided on a view that lacks it. In the same way a request that cannot be sent, or whose answer cannot be
+read, counts as one of unknown outcome: its object is read before anything else is done about it.
+
+Events are a courtesy: they have few slots of their own, so that they hold up no write, and when too many wait
+further ones are dropped and counted.
 """
 
 from __future__ import annotations
@@ -14,13 +24,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, Literal
 
 import attrs
 
 from lws_core import controller, names
-from lws_core.actions import Action, Emit, Kind, Read, Ref
+from lws_core.actions import Action, Emit, Kind, Read, Ref, Request
 from lws_core.bits import indexes
 from lws_core.memory import Memory
 from lws_core.observed import Group
@@ -35,7 +45,11 @@ Key = tuple[str, str]
 """Namespace and name of a set."""
 
 _MOST_IN_FLIGHT: Final = 64
+_MOST_EVENTS_IN_FLIGHT: Final = 4
 _MOST_EVENTS_WAITING: Final = 1000
+_MOST_SIGHTS_AT_REST: Final = 1000
+_FIRST_REST_S: Final = 1.0
+_LONGEST_REST_S: Final = 300.0
 
 
 @attrs.define(eq=False)
@@ -45,9 +59,12 @@ class Machine:
     namespace: str
     name: str
     memory: Memory
-    inbox: list[Sight | dict[str, Any]] = attrs.Factory(list)
+    inbox: deque[Sight | dict[str, Any]] = attrs.Factory(deque)
     queued: bool = False
     alarm: asyncio.TimerHandle | None = None
+    failures: int = 0  # of turns, in a row
+    rests: bool = False
+    printed: frozenset[str] = frozenset()
 
     @property
     def key(self) -> Key:
@@ -64,6 +81,15 @@ class Watcher:
     def answered(self, machine: Machine, action: Action, outcome: Outcome) -> None:
         """A request was answered."""
 
+    def failed(self, machine: Machine) -> None:
+        """A turn or a request failed by a bug of ours."""
+
+    def dropped(self) -> None:
+        """An event was dropped, as too many wait."""
+
+    def forgotten(self, machine: Machine) -> None:
+        """Nothing of a set is left."""
+
 
 class Manager:
     """All sets of an operator."""
@@ -76,18 +102,21 @@ class Manager:
         may_write: Callable[[], bool] = lambda: True,
         want_nodes: Callable[[], None] = lambda: None,
         watcher: Watcher | None = None,
-        dry_run: Callable[[Machine, Action], None] | None = None,
+        dry_run: Callable[[str], None] | None = None,
     ) -> None:
+        """send: carries out an action. may_write: asked before each. want_nodes: called once nodes matter.
+        dry_run: given a line for each action instead of carrying it out."""
         self._send, self._options, self._may_write = send, options, may_write
         self._want_nodes, self._watcher, self._dry_run = want_nodes, watcher or Watcher(), dry_run
         self.machines: dict[Key, Machine] = {}
         self._queue: deque[Machine] = deque()
         self._wake = asyncio.Event()
         self._synced = False
+        self._is_stopped = False
         self._slots = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._event_slots = asyncio.Semaphore(_MOST_EVENTS_IN_FLIGHT)
         self._sending: set[asyncio.Task[None]] = set()
         self._events_waiting = 0
-        self._printed: set[tuple[Key, str]] = set()
 
     @property
     def depth(self) -> int:
@@ -138,7 +167,7 @@ class Manager:
     # -- turns
 
     def _enqueue(self, machine: Machine) -> None:
-        if not machine.queued:
+        if not machine.queued and not machine.rests:
             machine.queued = True
             self._queue.append(machine)
             self._wake.set()
@@ -151,25 +180,55 @@ class Manager:
             while self._queue:
                 machine = self._queue.popleft()
                 machine.queued = False
-                began_s, before = time.perf_counter(), machine.memory
-                self._turn(machine)
-                self._watcher.turned(machine, before, time.perf_counter() - began_s)
+                try:
+                    self._turn(machine)
+                    machine.failures = 0
+                except OSError:  # what decides does no I/O: standard output is closed
+                    raise
+                except Exception as problem:
+                    self._rest(machine, problem)
                 await asyncio.sleep(0)  # lets watches and answers in between
 
     def _turn(self, machine: Machine) -> None:
         """Take in what is there, look once, and send."""
-        now_s = time.time()
-        memory, machine.inbox, inbox = machine.memory, [], machine.inbox
-        for item in inbox:
-            sight = _sight(item, machine.name, memory) if isinstance(item, dict) else item
-            memory = controller.observe(memory, sight, now_s) if sight is not None else memory
-        look = controller.look(memory, now_s)
-        machine.memory = memory if self._dry_run is not None else look.memory
-        self._set_alarm(machine, look.wake_at_s, now_s)
-        for action in look.actions:
-            self._act(machine, action)
-        if _is_forgotten(machine.memory):
-            self.machines.pop(machine.key, None)
+        now_s, began_s, before = time.time(), time.perf_counter(), machine.memory
+        while machine.inbox:
+            machine.memory = _observe(machine, machine.inbox[0], now_s)
+            machine.inbox.popleft()
+        look = controller.look(machine.memory, now_s)
+        if self._dry_run is not None:
+            self._print(machine, look.actions)
+            wake_at_s = None if look.wake_at_s is None else max(look.wake_at_s, now_s + 1.0)
+        else:
+            machine.memory, wake_at_s = look.memory, look.wake_at_s
+            for action in look.actions:
+                self._start(machine, action)
+        self._set_alarm(machine, wake_at_s, now_s)
+        self._watcher.turned(machine, before, time.perf_counter() - began_s)
+        if _is_forgotten(machine.memory) and self.machines.get(machine.key) is machine:
+            del self.machines[machine.key]
+            self._watcher.forgotten(machine)
+
+    def _rest(self, machine: Machine, problem: Exception) -> None:
+        """After a turn that failed: the next one later, with all that comes in between."""
+        delay_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2.0 ** min(machine.failures, 10))
+        machine.failures += 1
+        machine.rests = True
+        if len(machine.inbox) > _MOST_SIGHTS_AT_REST:
+            machine.inbox = _newest(machine.inbox)
+        _log.error(
+            "a bug: the turn of a set failed with %s; again in %g s",
+            type(problem).__name__,
+            delay_s,
+            exc_info=problem,
+            extra={"set": f"{machine.namespace}/{machine.name}"},
+        )
+        self._watcher.failed(machine)
+        asyncio.get_running_loop().call_later(delay_s, self._rouse, machine)
+
+    def _rouse(self, machine: Machine) -> None:
+        machine.rests = False
+        self._enqueue(machine)
 
     def _set_alarm(self, machine: Machine, at_s: float | None, now_s: float) -> None:
         if machine.alarm is not None:
@@ -181,53 +240,92 @@ class Manager:
 
     # -- what is sent
 
-    def _act(self, machine: Machine, action: Action) -> None:
-        if self._dry_run is not None:
-            self._print_once(machine, action)
-            return
+    def _start(self, machine: Machine, action: Action) -> None:
         if isinstance(action, Read) and action.ref.kind == "Node":
             self._want_nodes()
         if isinstance(action, Emit):
             if self._events_waiting >= _MOST_EVENTS_WAITING:
+                self._watcher.dropped()
                 return
             self._events_waiting += 1
-        else:
-            _tell(machine, action)
-        task = asyncio.create_task(self._carry_out(machine, action))
+        work = self._emit(machine, action) if isinstance(action, Emit) else self._carry_out(machine, action)
+        task = asyncio.create_task(work)
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _carry_out(self, machine: Machine, action: Action) -> None:
+    async def _emit(self, machine: Machine, action: Emit) -> None:
+        async with self._event_slots:
+            self._events_waiting -= 1
+            outcome = await self._try(machine, action)
+        if outcome is not None and not outcome.ok:
+            _log.debug("no event %s: %s", action.event.reason, outcome.message, extra=_about(machine, action))
+
+    async def _carry_out(self, machine: Machine, action: Request) -> None:
         async with self._slots:
-            if isinstance(action, Emit):
-                self._events_waiting -= 1
-            if not self._may_write():
-                return  # the process is about to end; whoever leads now decides anew
-            outcome: Outcome = await self._send(machine, action)
-        self._watcher.answered(machine, action, outcome)
-        if isinstance(action, Emit):
-            return
-        if not outcome.ok:
-            _tell_of_failure(machine, action, outcome)
-        machine.inbox.append(Answered(action, outcome))
-        self._enqueue(machine)
+            outcome = await self._try(machine, action)
+        if outcome is not None:
+            machine.inbox.append(Answered(action, outcome))
+            self._enqueue(machine)
 
-    def _print_once(self, machine: Machine, action: Action) -> None:
+    async def _try(self, machine: Machine, action: Action) -> Outcome | None:
+        """What came of sending an action; None where it may not be sent, as the process is about to end and
+        whoever leads now decides anew."""
+        if self._is_stopped or not self._may_write():
+            return None
+        try:
+            if not isinstance(action, Emit):
+                _tell(machine, action)
+            outcome = await self._send(machine, action)
+            self._watcher.answered(machine, action, outcome)
+            if not isinstance(action, Emit) and not outcome.ok:
+                _tell_of_failure(machine, action, outcome)
+        except Exception as problem:
+            _log.exception(
+                "a bug: %s failed with %s",
+                type(action).__name__,
+                type(problem).__name__,
+                extra={"set": f"{machine.namespace}/{machine.name}"},
+            )
+            self._watcher.failed(machine)
+            return Outcome(0, None, f"internal error: {type(problem).__name__}: {problem}")
+        return outcome
+
+    def _print(self, machine: Machine, actions: Iterable[Action]) -> None:
+        """Print what a look wants and the last one did not. A Read changes nothing."""
         assert self._dry_run is not None
-        key = (machine.key, repr(action))
-        if key not in self._printed:
-            self._printed.add(key)
-            self._dry_run(machine, action)
+        where = f"{machine.namespace}/{machine.name}"
+        lines = [f"{where}: {_would(action)}" for action in actions if not isinstance(action, Read)]
+        for line in dict.fromkeys(lines):
+            if line not in machine.printed:
+                self._dry_run(line)
+        machine.printed = frozenset(lines)
 
-    async def drain(self, at_most_s: float) -> None:
-        """Wait for the answers to what has been sent."""
+    async def stop(self, at_most_s: float) -> None:
+        """Send nothing more, and wait for the answers to what has been sent."""
+        self._is_stopped = True
         if self._sending:
-            await asyncio.wait(self._sending, timeout=at_most_s)
+            _, late = await asyncio.wait(self._sending, timeout=at_most_s)
+            for task in late:
+                task.cancel()
 
 
-def _sight(obj: dict[str, Any], name: str, memory: Memory) -> Sight | None:
-    thing = read(obj, name, memory.lws)
-    return None if thing is None else Seen(thing)
+def _observe(machine: Machine, item: Sight | dict[str, Any], now_s: float) -> Memory:
+    memory = machine.memory
+    if not isinstance(item, dict):
+        return controller.observe(memory, item, now_s)
+    thing = read(item, machine.name, memory.lws)
+    return memory if thing is None else controller.observe(memory, Seen(thing), now_s)
+
+
+def _newest(inbox: deque[Sight | dict[str, Any]]) -> deque[Sight | dict[str, Any]]:
+    """An inbox without the states that later ones of the same object replace, as a list would have it."""
+    kept: dict[object, Sight | dict[str, Any]] = {}
+    for number, item in enumerate(inbox):
+        metadata = item["metadata"] if isinstance(item, dict) else {}
+        identity = (item["kind"], metadata["name"], metadata.get("uid")) if isinstance(item, dict) else number
+        kept.pop(identity, None)
+        kept[identity] = item
+    return deque(kept.values())
 
 
 def _is_forgotten(memory: Memory) -> bool:
@@ -272,6 +370,13 @@ def _about(machine: Machine, action: Action) -> dict[str, Any]:
     if group >= 0:
         about["group"] = group
     return about
+
+
+def _would(action: Action) -> str:
+    """An action that is not carried out, in words."""
+    if isinstance(action, Emit):
+        return f"would emit {action.event.reason}: {action.event.note}"
+    return f"would {_verb(action)} {action.ref.kind} {action.ref.name}: {action.why}"
 
 
 def _verb(action: Action) -> str:

@@ -6,7 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,6 +35,8 @@ class Metrics(Watcher, Collector):
     """All metrics of one operator process."""
 
     def __init__(self) -> None:
+        without_beginnings: Callable[[], None] = disable_created_metrics  # they double the series
+        without_beginnings()
         self._registry = CollectorRegistry()
         self._turns = Histogram(
             "lws_reconcile_duration_seconds", "A turn of one set.", buckets=_TURN_S, registry=self._registry
@@ -44,6 +52,15 @@ class Metrics(Watcher, Collector):
             "Groups recreated as a whole, by the cause.",
             ("namespace", "name", "cause"),
             registry=self._registry,
+        )
+        self._bugs = Counter(
+            "lws_internal_errors",
+            "Turns and requests that failed by a bug of the operator; the log has the tracebacks.",
+            ("namespace", "name"),
+            registry=self._registry,
+        )
+        self._dropped = Counter(
+            "lws_events_dropped", "Events not sent, as too many waited.", registry=self._registry
         )
         self._loads = Histogram(
             "lws_group_ready_seconds",
@@ -80,11 +97,10 @@ class Metrics(Watcher, Collector):
         after = machine.memory
         fresh = after.summary.ready & ~before.summary.ready
         if fresh:
-            self._note_loads(machine, fresh)
+            self._note_loads(machine, fresh, counts=before.synced)
         if after.lws is None:
             self._began_s.pop(machine.key, None)
-            self._loaded.pop(machine.key, None)
-        elif after.lws is not before.lws:
+        if after.lws is not None and after.lws is not before.lws:
             self._note_rollout(machine.key, _is_true(after, names.UPDATE_IN_PROGRESS), after)
 
     def answered(self, machine: Machine, action: Action, outcome: Outcome) -> None:
@@ -92,7 +108,24 @@ class Metrics(Watcher, Collector):
         if isinstance(action, Delete) and action.evidence is not None and outcome.ok:
             self._recreations.labels(machine.namespace, machine.name, action.evidence.cause).inc()
 
-    def _note_loads(self, machine: Machine, fresh: int) -> None:
+    def failed(self, machine: Machine) -> None:
+        """A turn or a request failed by a bug."""
+        self._bugs.labels(machine.namespace, machine.name).inc()
+
+    def dropped(self) -> None:
+        """An event was not sent."""
+        self._dropped.inc()
+
+    def forgotten(self, machine: Machine) -> None:
+        """A set is gone, and with it all that was told of it: sets come and go for as long as we run."""
+        self._began_s.pop(machine.key, None)
+        self._loaded.pop(machine.key, None)
+        for metric in (self._recreations, self._bugs, self._loads, self._rollouts):
+            metric.remove_by_labels({"namespace": machine.namespace, "name": machine.name})
+
+    def _note_loads(self, machine: Machine, fresh: int, *, counts: bool) -> None:
+        """Groups that are ready now. Those found so when everything was listed were counted by whoever led
+        then: `counts` is false."""
         loaded = self._loaded.setdefault(machine.key, {})
         for index in indexes(fresh):
             record = machine.memory.groups.get(index)
@@ -101,6 +134,8 @@ class Metrics(Watcher, Collector):
                 continue
             if loaded.get(index) != leader.uid:
                 loaded[index] = leader.uid
+                if not counts:
+                    continue
                 took_s = max(0.0, ready_s - leader.created_s)
                 self._loads.labels(machine.namespace, machine.name).observe(took_s)
 
@@ -109,6 +144,14 @@ class Metrics(Watcher, Collector):
             self._began_s.setdefault(key, time.monotonic())
         elif key in self._began_s and _is_true(memory, names.AVAILABLE):
             self._rollouts.labels(*key).observe(time.monotonic() - self._began_s.pop(key))
+
+    def _followed(self) -> dict[str, list[Reflector]]:
+        """The reflectors at work by what they follow: one for each namespace."""
+        found: dict[str, list[Reflector]] = {}
+        for reflector in self.reflectors:
+            if reflector.heard_at_s is not None:
+                found.setdefault(reflector.name, []).append(reflector)
+        return found
 
     def collect(self) -> Iterator[Metric]:
         """What is counted when it is asked for."""
@@ -122,9 +165,15 @@ class Metrics(Watcher, Collector):
         )
         now_s = time.monotonic()
         ages: dict[tuple[str, ...], float] = {
-            (r.name,): now_s - r.heard_at_s for r in self.reflectors if r.heard_at_s
+            (name,): max(now_s - r.heard_at_s for r in found if r.heard_at_s is not None)
+            for name, found in self._followed().items()
         }
-        yield _gauge("lws_watch_age_seconds", "Time since a watch was last heard.", ("resource",), ages)
+        yield _gauge(
+            "lws_watch_age_seconds",
+            "Time since a watch was last heard, the longest of all namespaces.",
+            ("resource",),
+            ages,
+        )
         groups: dict[tuple[str, ...], float] = {}
         rolling: dict[tuple[str, ...], float] = {}
         stalled: dict[tuple[str, ...], float] = {}

@@ -2,12 +2,16 @@
 
 Probes and webhooks serve in every replica; machines run in the one that holds the lease. Whoever loses the
 lease ends, with exit code 1, and comes back as a new process that knows nothing: nothing half done survives.
+
+A signal to stop is heard from the first moment on. Then nothing more is sent, answers that are under way have
+1.5 s, the lease is given back within 1 s, and the webhooks' process ends within 2 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import logging
 import platform
 import signal
@@ -24,13 +28,15 @@ from typing import Any, Final
 
 import orjson
 
+from lws_core import names
 from lws_core.actions import Action, Emit
 from lws_core.options import Options
 from lws_core.sights import Outcome
 from lws_runtime.config import Settings, operator_namespace, operator_options
-from lws_runtime.kube.client import Answer, Client
+from lws_runtime.kube.client import Client
 from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
+from lws_runtime.kube.plugin import NoCluster
 from lws_runtime.kube.reflector import Reflector, back_off_s
 from lws_runtime.kube.resources import RESOURCES
 from lws_runtime.webhook.keeper import CertificateKeeper
@@ -45,8 +51,9 @@ from .self_signed import metrics_context
 _log = logging.getLogger(__name__)
 
 OLDEST_MINOR: Final = 27  # of Kubernetes 1: older ones ignore the start ordinal of StatefulSets
-SELECTOR: Final = "leaderworkerset.sigs.k8s.io/name"
-_STOP_S: Final = 4.0
+_ANSWERS_S: Final = 1.5
+_STOP_S: Final = 3.0  # answers and the lease, with some air
+_MOST_REVIEWS: Final = 8
 _GC_THRESHOLD: Final = 100_000
 
 
@@ -76,8 +83,9 @@ class Leading:
             may_write=may_write,
             want_nodes=self._want_nodes,
             watcher=metrics,
-            dry_run=_print_action if dry_run else None,
+            dry_run=_print_line if dry_run else None,
         )
+        self._may_write = may_write
         kinds = (*KINDS, *(("PodGroup",) if options.gang_scheduling else ()))
         self._reflectors = [
             Reflector(
@@ -85,18 +93,20 @@ class Leading:
                 RESOURCES[kind],
                 self.manager.see,
                 namespace=namespace,
-                selector="" if kind == "LeaderWorkerSet" else SELECTOR,
+                label="" if kind == names.KIND else names.SET_NAME,
             )
             for namespace in namespaces or ("",)
             for kind in kinds
         ]
         self._nodes = Reflector(client, RESOURCES["Node"], self.manager.see)
-        self._node_task: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._follows_nodes = False
         metrics.manager, metrics.reflectors = self.manager, [*self._reflectors, self._nodes]
 
     async def run(self) -> None:
         """Follow and act until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             tasks.create_task(self.manager.run())
@@ -109,14 +119,13 @@ class Leading:
 
     def _want_nodes(self) -> None:
         """Nodes are followed once a set has asked for one."""
-        if self._node_task is None:
-            self._node_task = asyncio.create_task(self._nodes.run())
+        if not self._follows_nodes and self._tasks is not None:
+            self._follows_nodes = True
+            self._tasks.create_task(self._nodes.run())
 
     async def stop(self) -> None:
-        """Let what has been sent be answered, and stop following nodes."""
-        if self._node_task is not None:
-            self._node_task.cancel()
-        await self.manager.drain(_STOP_S / 2)
+        """Let what has been sent be answered."""
+        await self.manager.stop(_ANSWERS_S)
 
     async def _send(self, machine: Machine, action: Action) -> Outcome:
         name = ""
@@ -130,6 +139,7 @@ class Leading:
             body=request.body,
             content_type=request.content_type,
             params=request.params,
+            may_send=self._may_write,
         )
         return outcome_of(action, answer, machine.name, machine.memory.lws)
 
@@ -142,38 +152,41 @@ async def lead(
     namespaces: tuple[str, ...] = (),
     lease_settings: LeaseSettings | None = None,
     dry_run: bool = False,
-    began: Callable[[], None] = lambda: None,
 ) -> None:
     """Run machines while the lease is held, or without one where `lease_settings` is None.
 
     Returns when the lease is lost; raises CancelledError when asked to stop, the lease given back.
     """
     lease = None if lease_settings is None or dry_run else Lease(client, lease_settings)
-    if lease is not None:
-        await lease.acquire()
-    metrics.leads = lambda: lease is None or lease.may_write()
-    leading = Leading(
-        client,
-        metrics,
-        options=options,
-        namespaces=namespaces,
-        may_write=metrics.leads,
-        dry_run=dry_run,
-    )
-    began()
-    work = asyncio.create_task(leading.run())
-    hold = asyncio.create_task(lease.hold()) if lease is not None else None
+    leading: Leading | None = None
+    tasks: list[asyncio.Task[None]] = []
     try:
-        await asyncio.wait([work, *([hold] if hold else [])], return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()  # an error of the operator's own ends the process
+        if lease is not None:
+            await lease.acquire()
+            tasks.append(asyncio.create_task(lease.hold()))
+        metrics.leads = lambda: lease is None or lease.may_write()
+        leading = Leading(
+            client,
+            metrics,
+            options=options,
+            namespaces=namespaces,
+            may_write=metrics.leads,
+            dry_run=dry_run,
+        )
+        tasks.append(asyncio.create_task(leading.run()))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # an error of the operator's own ends the process
     finally:
-        for task in (work, hold):
-            if task is not None:
-                task.cancel()
-        await leading.stop()
+        for task in tasks:
+            task.cancel()
+        if leading is not None:
+            await leading.stop()
         if lease is not None:
             await lease.release()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                _log.error("failed while it stopped", exc_info=ended)
 
 
 async def check_server(client: Client, source: str) -> str:
@@ -181,14 +194,16 @@ async def check_server(client: Client, source: str) -> str:
     failures = 0
     while True:
         answer = await client.request("GET", "/version")
-        if answer.ok:
+        version = answer.json()
+        if answer.ok and isinstance(version, dict):
             break
         if answer.code in (401, 403):
             raise Unusable(f"{source}: not authorised: {answer.code} {answer.message}")
+        if answer.distrusted:  # the authority was read at the start, and nothing reads it again
+            raise Unusable(f"{source}: the API server's certificate is not trusted: {answer.message}")
         failures += 1
         _log.warning("no answer from the API server: %s", answer.message or answer.code)
         await asyncio.sleep(back_off_s(failures))
-    version = answer.json() or {}
     major, minor = _number(version.get("major")), _number(version.get("minor"))
     told = str(version.get("gitVersion", f"{major}.{minor}"))
     if (major, minor) < (1, OLDEST_MINOR):
@@ -227,34 +242,46 @@ async def wait_for_crd(client: Client, waiting: Callable[[str], None]) -> None:
 
 
 class TokenReviews:
-    """Who may read the metrics, as the API server says; answers are believed for half a minute."""
+    """Who may read the metrics, as the API server says; answers are believed for half a minute.
+
+    Tokens are remembered by their digests. Few are asked about at once, so that a flood of made-up ones
+    takes little of the rate at which requests may be sent.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known: dict[bytes, tuple[float, int]] = {}
+        self._slots = asyncio.Semaphore(_MOST_REVIEWS)
+        self._told = ""
 
-    async def __call__(self, token: str) -> bool:
-        """Whether the bearer of a token may GET /metrics."""
-        now_s = asyncio.get_running_loop().time()
-        at_s, allowed = self._known.get(token, (-1e9, False))
+    async def __call__(self, token: str) -> int:
+        """200 if the bearer of a token may GET /metrics, 401 if nobody knows it, 403 if it may not, and 503
+        if the API server does not say."""
+        now_s = time.monotonic()
+        key = hashlib.sha256(token.encode(errors="replace")).digest()
+        at_s, status = self._known.get(key, (-1e9, 0))
         if now_s - at_s < 30.0:
-            return allowed
-        allowed = await self._ask(token)
-        if len(self._known) > 1000:
-            self._known.clear()
-        self._known[token] = now_s, allowed
-        return allowed
+            return status
+        async with self._slots:
+            status = await self._ask(token)
+        if status != 503:
+            if len(self._known) > 1000:
+                self._known.clear()
+            self._known[key] = now_s, status
+        return status
 
-    async def _ask(self, token: str) -> bool:
+    async def _ask(self, token: str) -> int:
         review = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": {"token": token},
         }
-        status = _status(await self._post("/apis/authentication.k8s.io/v1/tokenreviews", review))
+        status = await self._post("/apis/authentication.k8s.io/v1/tokenreviews", review)
+        if status is None:
+            return 503
         user = status.get("user")
         if status.get("authenticated") is not True or not isinstance(user, dict):
-            return False
+            return 401
         access = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
@@ -266,17 +293,23 @@ class TokenReviews:
                 "nonResourceAttributes": {"path": "/metrics", "verb": "get"},
             },
         }
-        status = _status(await self._post("/apis/authorization.k8s.io/v1/subjectaccessreviews", access))
-        return status.get("allowed") is True
+        status = await self._post("/apis/authorization.k8s.io/v1/subjectaccessreviews", access)
+        if status is None:
+            return 503
+        return 200 if status.get("allowed") is True else 403
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Answer:
-        return await self._client.request("POST", path, body=orjson.dumps(body))
-
-
-def _status(answer: Answer) -> dict[str, Any]:
-    body = answer.json()
-    status = body.get("status") if answer.ok and isinstance(body, dict) else None
-    return status if isinstance(status, dict) else {}
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """The status of what was posted; None where there is none."""
+        answer = await self._client.request("POST", path, body=orjson.dumps(body))
+        found = answer.json()
+        status = found.get("status") if answer.ok and isinstance(found, dict) else None
+        problem = (
+            "" if isinstance(status, dict) else f"{answer.code} {answer.message if not answer.ok else ''}"
+        )
+        if problem and problem != self._told:
+            _log.warning("cannot ask who may read the metrics: %s: %s", path.rpartition("/")[2], problem)
+        self._told = problem
+        return status if isinstance(status, dict) else None
 
 
 def user_agent() -> str:
@@ -293,32 +326,32 @@ def identity() -> str:
     return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
-async def until_signal(work: Awaitable[None]) -> bool:
-    """Run `work` until it ends or a signal asks to stop; whether a signal did. Stops within 5 s."""
-    task = asyncio.ensure_future(work)
+async def until_signal(work: Awaitable[None], stopping: Callable[[], None] = lambda: None) -> bool:
+    """Run `work` until it ends or a signal asks to stop; whether a signal did. `stopping` is called then.
+
+    Raises what `work` raises, unless it was asked to stop.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    task = asyncio.ensure_future(work)
     waiter = asyncio.create_task(stopped.wait())
     await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
     if not stopped.is_set():
-        waiter.cancel()
         await task
         return False
     _log.info("stopping")
+    stopping()
     task.cancel()
-    await asyncio.wait([task], timeout=_STOP_S)
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("failed while it stopped", exc_info=task.exception())
     return True
 
 
-def _print_action(machine: Machine, action: Action) -> None:
-    """One line for an action that is not carried out."""
-    where = f"{machine.namespace}/{machine.name}"
-    if isinstance(action, Emit):
-        line = f"{where}: would emit {action.event.reason}: {action.event.note}"
-    else:
-        line = f"{where}: would {type(action).__name__} {action.ref.kind} {action.ref.name}: {action.why}"
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
@@ -327,11 +360,22 @@ def _number(text: object) -> int:
     return int(digits) if digits else 0
 
 
-async def serve(settings: Settings, kubeconfig: str) -> bool:
-    """Run the operator; True after a signal asked it to stop, False where the lease was lost.
+async def serve(settings: Settings, kubeconfig: str, stopping: Callable[[], None] = lambda: None) -> bool:
+    """Run the operator; True after a signal asked it to stop, False where the lease was lost or the operator
+    itself failed, which is logged. `stopping` is called when a signal comes.
 
     Raises NoCluster, and Unusable where the cluster will not do.
     """
+    try:
+        return await until_signal(_serve(settings, kubeconfig), stopping)
+    except (NoCluster, Unusable):
+        raise
+    except Exception:
+        _log.exception("a bug: the operator failed")
+        return False
+
+
+async def _serve(settings: Settings, kubeconfig: str) -> None:
     connection = connect(kubeconfig)
     metrics = Metrics()
     client = Client(
@@ -345,7 +389,8 @@ async def serve(settings: Settings, kubeconfig: str) -> bool:
         await stack.enter_async_context(client)
         waiting = _Waiting()
         await _serve_probes(settings, waiting, stack)
-        return await until_signal(_operate(settings, client, metrics, waiting, connection.source, stack))
+        await connection.prepare()
+        await _operate(settings, client, metrics, waiting, connection.source, stack)
 
 
 class _Waiting:

@@ -1,0 +1,310 @@
+"""Requests and streams against servers that answer as no API server should."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from loopback import answer, client_of, refusal, serving, speaking
+
+from lws_runtime.kube import client as client_module
+from lws_runtime.kube.client import Answer, Client
+from lws_runtime.kube.connection import Connection
+from lws_runtime.tls import TlsSettings, server_context
+from lws_runtime.webhook.certificates import self_signed
+
+
+async def ok(_: web.Request) -> web.Response:
+    return answer({"ok": True})
+
+
+async def asks(url: str, **how: Any) -> Answer:
+    async with client_of(url) as client:
+        return await client.request("GET", "/version", **how)
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (),
+        (b"\x16\x03\x01 what is this",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,),
+    ],
+    ids=["nothing", "garbage", "half", "chunks", "gzip", "headers"],
+)
+def test_requests_never_raise_whatever_comes_back(said: tuple[bytes, ...]) -> None:
+    async def run() -> Answer:
+        async with speaking(*said) as url:
+            return await asks(url)
+
+    answered = asyncio.run(run())
+    assert answered.code == 0
+    assert answered.message != ""
+
+
+def test_requests_never_raise_where_nobody_listens_or_the_url_is_none() -> None:
+    async def run(url: str) -> Answer:
+        return await asks(url)
+
+    assert "Cannot connect" in asyncio.run(run(f"http://127.0.0.1:{closed_port()}")).message
+    assert asyncio.run(run("http://:::not a url")).code == 0
+
+
+def test_requests_always_end_in_time_when_a_body_is_slow() -> None:
+    async def run() -> tuple[Answer, float]:
+        began_s = time.monotonic()
+        async with speaking(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nha", silent=True) as url:
+            answered = await asks(url, timeout_s=0.2)
+            return answered, time.monotonic() - began_s
+
+    answered, took_s = asyncio.run(run())
+    assert (answered.code, answered.message) == (0, "no answer within 0.2 s")
+    assert took_s < 2.0
+
+
+def test_redirects_are_never_followed() -> None:
+    seen: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    async def run() -> Answer:
+        async with serving(elsewhere) as url, client_of(url) as client:
+            return await client.request("POST", "/here", body=b"{}")
+
+    assert asyncio.run(run()).code == 307
+    assert seen == ["/here"]
+
+
+def test_refusals_must_carry_the_servers_words_and_its_wait() -> None:
+    async def busy(_: web.Request) -> web.Response:
+        return answer({"kind": "Status", "message": "too many"}, 429, {"Retry-After": "7"})
+
+    async def run(handle: Callable[[web.Request], Awaitable[web.Response]]) -> Answer:
+        async with serving(handle) as url:
+            return await asks(url)
+
+    answered = asyncio.run(run(busy))
+    assert (answered.code, answered.message, answered.retry_after_s) == (429, "too many", 7.0)
+    assert not answered.ok
+
+
+@pytest.mark.parametrize("text", ["", "Wed, 21 Oct 2015 07:28:00 GMT", "-1", "1e9", "999999999999"])
+def test_waits_that_make_no_sense_must_count_as_none(text: str) -> None:
+    async def busy(_: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": text}, text="not JSON " * 100)
+
+    async def run() -> Answer:
+        async with serving(busy) as url:
+            return await asks(url)
+
+    answered = asyncio.run(run())
+    assert answered.retry_after_s == 0.0
+    assert answered.message == ("not JSON " * 100)[:300]
+    assert answered.json() is None
+
+
+def test_tokens_must_be_read_again_when_they_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old\n")
+    given: list[str] = []
+
+    async def only_new(request: web.Request) -> web.Response:
+        given.append(request.headers["Authorization"])
+        return answer({}) if given[-1] == "Bearer new" else refusal(401, "Unauthorized")
+
+    async def run() -> list[int]:
+        async with serving(only_new) as url:
+            connection = Connection(url, token_file=file)
+            async with client_of(url, connection=connection) as client:
+                first = await client.request("GET", "/")
+                file.write_text("new")
+                return [first.code, (await client.request("GET", "/")).code]
+
+    assert asyncio.run(run()) == [401, 200]
+    assert given == ["Bearer old", "Bearer old", "Bearer new"]
+
+
+def test_credentials_that_cannot_be_had_never_raise_and_never_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def run(connection: Connection) -> Answer:
+        async with client_of("", connection=connection) as client:
+            return await client.request("GET", "/")
+
+    async def both() -> tuple[Answer, Answer]:
+        async with serving(ok) as url:
+            missing = await run(Connection(url, token_file=tmp_path / "none"))
+            return missing, await run(Connection(url, token="secret\r\nX-Other: secret"))
+
+    missing, injected = asyncio.run(both())
+    assert missing.code == injected.code == 0
+    assert str(tmp_path / "none") in missing.message
+    assert "secret" not in injected.message + caplog.text
+
+
+def test_certificates_that_are_not_trusted_must_be_told_apart(tmp_path: Path) -> None:
+    certificate, key = self_signed("localhost", now_s=time.time())
+    other, _ = self_signed("localhost", now_s=time.time())
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    (tmp_path / "tls.key").write_bytes(key)
+
+    async def run(trusted: bytes) -> Answer:
+        tls = server_context(TlsSettings(), tmp_path / "tls.crt", tmp_path / "tls.key")
+        async with serving(ok, tls) as url:
+            trusts = ssl.create_default_context(cadata=trusted.decode())
+            async with client_of(url, connection=Connection(url, ssl_context=trusts)) as client:
+                return await client.request("GET", "/")
+
+    assert asyncio.run(run(certificate)).code == 200
+    distrusted = asyncio.run(run(other))
+    assert (distrusted.code, distrusted.distrusted) == (0, True)
+    assert "certificate verify failed" in distrusted.message
+
+
+def test_rate_must_be_kept_except_by_what_goes_at_once() -> None:
+    async def run() -> tuple[float, float]:
+        async with serving(ok) as url, client_of(url, qps=20.0, burst=1) as client:
+            began_s = time.monotonic()
+            await asyncio.gather(*(client.request("GET", "/") for _ in range(6)))
+            limited_s = time.monotonic() - began_s
+            waiting = [asyncio.create_task(client.request("GET", "/")) for _ in range(20)]
+            await asyncio.sleep(0)
+            began_s = time.monotonic()
+            await client.request("GET", "/", at_once=True)
+            at_once_s = time.monotonic() - began_s
+            for task in waiting:
+                task.cancel()
+            return limited_s, at_once_s
+
+    limited_s, at_once_s = asyncio.run(run())
+    assert limited_s >= 0.24
+    assert at_once_s < 0.2
+
+
+def test_nothing_is_ever_sent_that_may_not_be_after_all_waiting() -> None:
+    seen: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        return answer({})
+
+    async def run() -> Answer:
+        allowed = [True]
+        async with serving(note) as url, client_of(url, qps=10.0, burst=1) as client:
+            await client.request("GET", "/first")
+            late = asyncio.create_task(
+                client.request("GET", "/late", may_send=lambda: allowed[0])  # waits for the rate
+            )
+            await asyncio.sleep(0.02)
+            allowed[0] = False
+            return await late
+
+    assert asyncio.run(run()).code == 0
+    assert seen == ["/first"]
+
+
+def test_watches_never_keep_requests_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(request: web.Request) -> web.StreamResponse:
+        if request.path == "/version":
+            return answer({})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(10)
+        return response
+
+    async def watch(client: Client) -> None:
+        async with client.stream("/watch", {}, silence_s=10) as (_, content):
+            await content.read()
+
+    async def run() -> Answer:
+        async with serving(hang) as url, client_of(url, qps=None) as client:
+            watches = [asyncio.create_task(watch(client)) for _ in range(120)]
+            await asyncio.sleep(0.3)
+            answered = await client.request("GET", "/version", timeout_s=3.0)
+            for task in watches:
+                task.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+            return answered
+
+    assert asyncio.run(run()).code == 200
+
+
+def test_sockets_must_notice_a_dead_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    make = client_module._socket
+
+    def noted(address: Any) -> socket.socket:
+        made.append(make(address))
+        assert made[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+        assert made[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert made[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 20
+        return made[-1]
+
+    monkeypatch.setattr(client_module, "_socket", noted)
+
+    async def run() -> int:
+        async with serving(ok) as url:
+            return (await asks(url)).code
+
+    assert asyncio.run(run()) == 200
+    assert made, "requests go over sockets made otherwise"
+
+
+@pytest.mark.parametrize(
+    ("said", "silent"),
+    [((), False), ((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",), False), ((), True)],
+    ids=["closed", "half", "silent"],
+)
+def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: bool) -> None:
+    async def run() -> None:
+        async with speaking(*said, silent=silent) as url, client_of(url) as client:
+            async with client.stream("/", {}, silence_s=0.2) as (_, content):
+                await content.read()
+
+    with pytest.raises(OSError, match=r".+"):
+        asyncio.run(run())
+
+
+def test_streams_never_take_a_readers_bug_for_the_network() -> None:
+    async def run() -> None:
+        async with serving(ok) as url, client_of(url) as client:
+            async with client.stream("/", {}, silence_s=1):
+                raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        asyncio.run(run())
+
+
+def test_observers_must_hear_of_each_request_once() -> None:
+    heard: list[tuple[str, str, int]] = []
+
+    async def run() -> None:
+        async with serving(ok) as url:
+            async with client_of(url, observer=lambda *told: heard.append(told)) as client:
+                await client.request("PUT", "/a", body=b"{}")
+                async with client.stream("/b", {}, silence_s=1):
+                    pass
+
+    asyncio.run(run())
+    assert heard == [("PUT", "/a", 200), ("WATCH", "/b", 200)]

@@ -1,0 +1,321 @@
+"""Where the API server is found, and with which credentials; kubeconfig files that are wrong, and plugins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import stat
+import sys
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lws_runtime.kube import connection as connection_module
+from lws_runtime.kube import plugin as plugin_module
+from lws_runtime.kube.connection import Connection, connect
+from lws_runtime.kube.plugin import ExecPlugin, NoCluster
+from lws_runtime.webhook.certificates import self_signed
+
+SERVER = "https://10.0.0.1:6443"
+API = "client.authentication.k8s.io/v1"
+
+
+def kubeconfig(
+    folder: Path,
+    *,
+    user: dict[str, Any] | None = None,
+    cluster: dict[str, Any] | None = None,
+    name: str = "config",
+    **more: Any,
+) -> str:
+    path = folder / name
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": SERVER, **(cluster or {})}}],
+        "users": [{"name": "u", "user": user or {}}],
+        **more,
+    }
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def headers(found: Connection) -> dict[str, str]:
+    return asyncio.run(found.headers())
+
+
+def plugin_file(folder: Path, body: str) -> str:
+    """A plugin that runs some Python, and counts its runs in a file."""
+    path = folder / "plugin"
+    path.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\nopen({str(folder / 'runs')!r}, 'a').write('.')\n{body}\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def says(folder: Path, status: dict[str, Any], version: str = API) -> str:
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": status}
+    return plugin_file(folder, f"print({json.dumps(answer)!r})")
+
+
+def runs(folder: Path) -> int:
+    return len((folder / "runs").read_text())
+
+
+def with_plugin(folder: Path, command: str, **more: Any) -> Connection:
+    return connect(kubeconfig(folder, user={"exec": {"apiVersion": API, "command": command, **more}}))
+
+
+# -- which one
+
+
+def test_sources_must_go_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("of-the-pod")
+    certificate, _ = self_signed("x", now_s=time.time())
+    (account / "ca.crt").write_bytes(certificate)
+    monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", account)
+    (tmp_path / ".kube").mkdir()
+    kubeconfig(tmp_path / ".kube", user={"token": "home"})
+    flag = kubeconfig(tmp_path, user={"token": "flag"}, name="flag")
+    variable = kubeconfig(tmp_path, user={"token": "variable"}, name="variable")
+    environment = {
+        "HOME": str(tmp_path),
+        "KUBECONFIG": variable,
+        "KUBERNETES_SERVICE_HOST": "fd00::1",
+        "KUBERNETES_SERVICE_PORT": "6443",
+    }
+    assert headers(connect(flag, environment)) == {"Authorization": "Bearer flag"}
+    assert headers(connect("", environment)) == {"Authorization": "Bearer variable"}
+    del environment["KUBECONFIG"]
+    found = connect("", environment)
+    assert (found.url, headers(found)) == ("https://[fd00::1]:6443", {"Authorization": "Bearer of-the-pod"})
+    del environment["KUBERNETES_SERVICE_HOST"]
+    assert headers(connect("", environment)) == {"Authorization": "Bearer home"}
+    with pytest.raises(NoCluster, match="give --kubeconfig FILE"):
+        connect("", {"HOME": str(tmp_path / "nowhere")})
+
+
+def test_several_files_must_be_read_as_one(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "secret").write_text("beside-the-first")
+    one = kubeconfig(first, user={"tokenFile": "secret"}, clusters=[], contexts=[])
+    two = kubeconfig(tmp_path, user={"token": "hidden"}, name="two", **{"current-context": "other"})
+    found = connect("", {"KUBECONFIG": f"{tmp_path / 'missing'}:{one}:{two}"})
+    assert (found.url, headers(found)) == (SERVER, {"Authorization": "Bearer beside-the-first"})
+
+
+def test_credentials_must_be_those_of_the_file(tmp_path: Path) -> None:
+    basic = connect(kubeconfig(tmp_path, user={"username": "me", "password": "pass"}))
+    assert headers(basic) == {"Authorization": "Basic " + b64encode(b"me:pass").decode()}
+    assert headers(connect(kubeconfig(tmp_path))) == {}
+    with_proxy = connect(kubeconfig(tmp_path, cluster={"proxy-url": "http://p:1", "tls-server-name": "kube"}))
+    assert (with_proxy.proxy, with_proxy.server_name) == ("http://p:1", "kube")
+
+
+def test_tls_must_be_as_the_file_asks(tmp_path: Path) -> None:
+    certificate, key = self_signed("me", now_s=time.time())
+    (tmp_path / "me.key").write_bytes(key)
+    user = {"client-certificate-data": b64encode(certificate).decode(), "client-key": "me.key"}
+    strict = connect(kubeconfig(tmp_path, user=user)).ssl_context
+    assert strict is not None
+    assert strict.verify_mode is ssl.CERT_REQUIRED
+    assert strict.check_hostname
+    lax = connect(kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})).ssl_context
+    assert lax is not None
+    assert lax.verify_mode is ssl.CERT_NONE
+    assert connect(kubeconfig(tmp_path, cluster={"server": "http://localhost"})).ssl_context is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"current-context": ""}, "current-context is not set"),
+        ({"contexts": []}, "contexts has no entry 'here'"),
+        ({"clusters": "what"}, "clusters has no entry 'c'"),
+        ({"users": []}, "users has no entry 'u'"),
+        ({"cluster": {"server": "10.0.0.1"}}, "server is no URL"),
+        ({"cluster": {"certificate-authority": "missing.crt"}}, "certificates: "),
+        ({"cluster": {"certificate-authority-data": "c2VjcmV0"}}, "certificates: "),
+        ({"user": {"client-certificate-data": "%%%", "client-key-data": "secret"}}, "certificates: "),
+    ],
+)
+def test_faults_must_be_one_line_that_names_the_file(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    path = kubeconfig(tmp_path, **change)
+    with pytest.raises(NoCluster) as raised:
+        connect(path)
+    assert words in str(raised.value)
+    assert path in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "users: [{name: u, user: {token: secret", "token: secret\n\tx: y", "\0", "[]", "- secret"],
+)
+def test_files_that_are_no_kubeconfig_must_be_one_line_without_what_they_hold(
+    tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(NoCluster) as raised:
+        connect(str(path))
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_token_files_must_be_read_again_after_a_minute_and_when_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("one")
+    found = Connection(SERVER, token_file=file)
+
+    async def run() -> list[str]:
+        seen = [(await found.headers())["Authorization"]]
+        file.write_text("two")
+        seen.append((await found.headers())["Authorization"])
+        assert await found.refresh()
+        assert not await found.refresh()
+        seen.append((await found.headers())["Authorization"])
+        file.write_text("three")
+        monkeypatch.setattr(connection_module, "_TOKEN_AGE_S", 0.0)
+        return [*seen, (await found.headers())["Authorization"]]
+
+    assert asyncio.run(run()) == ["Bearer one", "Bearer one", "Bearer two", "Bearer three"]
+
+
+def test_token_that_cannot_be_read_must_be_said_before_anything_is_asked(tmp_path: Path) -> None:
+    found = connect(kubeconfig(tmp_path, user={"tokenFile": "missing"}))
+    with pytest.raises(NoCluster, match=r"the token cannot be read: .*missing"):
+        asyncio.run(found.prepare())
+
+
+# -- exec plugins
+
+
+def test_plugin_must_be_run_once_for_all_who_wait(tmp_path: Path) -> None:
+    found = with_plugin(tmp_path, says(tmp_path, {"token": "abc"}))
+
+    async def run() -> list[dict[str, str]]:
+        return await asyncio.gather(*(found.headers() for _ in range(5)))
+
+    assert asyncio.run(run()) == [{"Authorization": "Bearer abc"}] * 5
+    assert runs(tmp_path) == 1
+
+
+def test_plugin_must_be_told_what_is_wanted(tmp_path: Path) -> None:
+    body = (
+        "info = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
+        "told = [os.environ['EXTRA'], sys.argv[1], info['spec']['cluster']['server'], sys.stdin.read()]\n"
+        "print(json.dumps({'apiVersion': info['apiVersion'], 'status': {'token': '|'.join(told)}}))"
+    )
+    plugin_file(tmp_path, body)
+    more = {"args": ["arg"], "env": [{"name": "EXTRA", "value": "x"}], "provideClusterInfo": True}
+    found = with_plugin(tmp_path, "./plugin", **more)
+    assert headers(found) == {"Authorization": f"Bearer x|arg|{SERVER}|"}
+
+
+def test_plugin_must_run_again_when_its_token_expires_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = (
+        f"runs = len(open({str(tmp_path / 'runs')!r}).read())\n"
+        f"print(json.dumps({{'apiVersion': {API!r}, 'status': "
+        "{'token': str(runs), 'expirationTimestamp': '2001-01-01T00:00:00Z'}}))"
+    )
+    monkeypatch.setattr(plugin_module, "_MOST_OFTEN_S", 0.0)
+    found = with_plugin(tmp_path, plugin_file(tmp_path, body))
+
+    async def run() -> list[str]:
+        seen = [(await found.headers())["Authorization"] for _ in range(2)]
+        assert await found.refresh()
+        return seen
+
+    assert asyncio.run(run()) == ["Bearer 1", "Bearer 2"]
+    assert runs(tmp_path) == 3
+
+
+def test_plugin_never_runs_for_each_refusal(tmp_path: Path) -> None:
+    found = with_plugin(tmp_path, says(tmp_path, {"token": "refused"}))
+
+    async def run() -> list[bool]:
+        await found.headers()
+        return [await found.refresh() for _ in range(5)]
+
+    assert asyncio.run(run()) == [False] * 5
+    assert runs(tmp_path) == 1
+
+
+def test_plugin_may_give_a_certificate(tmp_path: Path) -> None:
+    certificate, key = self_signed("me", now_s=time.time())
+    given = {"clientCertificateData": certificate.decode(), "clientKeyData": key.decode()}
+    assert headers(with_plugin(tmp_path, says(tmp_path, given))) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("sys.exit('no login: run me first')", "ended with code 1: no login: run me first"),
+        ("print('secret, not JSON')", "printed what is no JSON"),
+        ('print(\'{"status": {"token": "secret"}}\')', f"did not answer in {API}"),
+        (f"print(json.dumps({{'apiVersion': {API!r}, 'status': {{}}}}))", "gave neither a token nor"),
+        (
+            f"print(json.dumps({{'apiVersion': {API!r}, 'status': "
+            "{'clientCertificateData': 'secret', 'clientKeyData': 'secret'}}))",
+            "gave a certificate that cannot be used",
+        ),
+        (
+            f"print(json.dumps({{'apiVersion': {API!r}, 'status': "
+            "{'token': 'secret', 'expirationTimestamp': 'soon'}}))",
+            "gave no time as expirationTimestamp: 'soon'",
+        ),
+        ("import time; time.sleep(60)", "did not end within 0.5 s"),
+    ],
+    ids=["fails", "garbage", "version", "nothing", "certificate", "time", "hangs"],
+)
+def test_plugin_that_fails_must_be_one_line_without_what_it_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
+) -> None:
+    monkeypatch.setattr(plugin_module, "_LONGEST_RUN_S", 0.5)
+    found = with_plugin(tmp_path, plugin_file(tmp_path, body))
+    with pytest.raises(NoCluster) as raised:
+        asyncio.run(found.prepare())
+    assert words in str(raised.value)
+    assert str(tmp_path / "plugin") in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_plugin_that_is_not_there_must_be_said(tmp_path: Path) -> None:
+    with pytest.raises(NoCluster, match="the plugin 'no-such-plugin' cannot be run: .*No such file"):
+        asyncio.run(with_plugin(tmp_path, "no-such-plugin").prepare())
+
+
+def test_plugins_program_must_be_looked_for_beside_the_kubeconfig_if_it_has_a_slash() -> None:
+    plugin = ExecPlugin({"command": "bin/login"}, "/etc/kube/config", {}, None)
+    assert plugin._program() == "/etc/kube/bin/login"
+    assert ExecPlugin({"command": "login"}, "/etc/kube/config", {}, None)._program() == "login"
+
+
+def test_auth_providers_must_come_from_the_kubernetes_package(tmp_path: Path) -> None:
+    token = ".".join(("e30", b64encode(b'{"exp": 99999999999}').decode().rstrip("="), "x"))
+    found = connect(
+        kubeconfig(tmp_path, user={"auth-provider": {"name": "oidc", "config": {"id-token": token}}})
+    )
+    assert headers(found) == {"Authorization": f"Bearer {token}"}
