@@ -391,7 +391,5 @@ def test_groups_never_share_a_domain_and_workers_are_always_beside_their_leader(
 
 def test_scale_subresource_always_refuses_what_the_set_does(sandbox: Sandbox, operator: Operator) -> None:
     sandbox.apply(lws(replicas=1))
-    with pytest.raises(
-        Refused, match="should be less than or equal to 1000000"
-    ):
+    with pytest.raises(Refused, match="should be less than or equal to 1000000"):
         sandbox.scale(names.KIND, "serve", 1_000_001)
