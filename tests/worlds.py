@@ -125,6 +125,7 @@ class Run:
         self.leaders_seen: set[str] = set()
         self.written = self.done = 0
         self.lossy = False
+        self.heard = 0  # the version of the leader StatefulSet that the last write of it was answered with
         self.trace: list[str] = []
         self.world = cluster.put_set(self.world, shape.manifest)
 
@@ -245,6 +246,9 @@ class Run:
                 assert not isinstance(replicas, int) or replicas <= ceiling, self.trace[-20:]
         if not self.lossy:
             assert not any(retry.refused for retry in memory.retries.values()), self.trace[-20:]
+        if memory.statefulset is not None:
+            version = int(memory.statefulset.resource_version)
+            assert version >= self.heard, f"a view of {version}, older than the own write {self.heard}"
         sent = [action_key(send.action) for send in self.world.sends if not isinstance(send.action, Emit)]
         assert len(set(sent)) == len(sent), f"sent twice before it was answered: {sorted(sent)}"
         self.violations += judge(memory, actions)
@@ -253,7 +257,11 @@ class Run:
     def _send(self, task: cluster.Send) -> None:
         failure = None if self.fail is None or isinstance(task.action, Emit) else self.fail()
         if failure is None:
+            before = self.world.store
             self.world = cluster.perform(self.world, task)
+            leaders = self.world.store.objects.get(LEADERS)
+            if leaders is not None and leaders is not before.objects.get(LEADERS):
+                self.heard = int(str(meta(leaders)["resourceVersion"]))
         elif failure == "lost":  # carried out, but the answer does not arrive
             sends = list(self.world.sends)
             sends.remove(task)
