@@ -1,4 +1,4 @@
-"""What a simulated rollout costs: seconds and memory of a process of its own.
+"""What simulating a rollout costs: seconds and memory of the command, from its start to its last line.
 
     python benchmarks/simulating.py
 
@@ -8,19 +8,16 @@ By default a set of 500 groups of 8 pods replaces all its groups, 50 missing and
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import attrs
 import yaml
-
-from lws_core.defaulting import apply_defaults
-from lws_core.values import freeze_map
-from lws_sim.scenario import ChangeTemplate, Cluster, Step
-from lws_sim.simulation import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "lws-rollout-strategy.yaml"
 
@@ -35,32 +32,26 @@ class Cost:
     pods_created: int
 
 
-def run(replicas: int, size: int, gate: bool, results: Connection) -> None:
-    """Simulate, and send what it cost."""
+def measure(replicas: int, size: int, options: list[str]) -> Cost:
+    """The cost of a simulation."""
     manifest = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
-    manifest["metadata"]["namespace"] = "default"
     manifest["spec"]["replicas"] = replicas
     manifest["spec"]["leaderWorkerTemplate"]["size"] = size
     budget = {"maxUnavailable": max(1, replicas // 10), "maxSurge": replicas // 20}
     manifest["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"] = budget
-    began_s, used_s = time.perf_counter(), time.process_time()
-    complete = apply_defaults(freeze_map(manifest))
-    trace = simulate(complete, (Step((ChangeTemplate(),)),), Cluster(gate=gate))
-    elapsed_s, processor_s = time.perf_counter() - began_s, time.process_time() - used_s
-    assert trace.summary.finished
-    assert not trace.summary.violations
-    memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.send(Cost(elapsed_s, processor_s, memory_mib, trace.summary.pods_created))
-
-
-def measure(replicas: int, size: int, gate: bool) -> Cost:
-    """The cost of a simulation in a process of its own."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(replicas, size, gate, theirs))
-    process.start()
-    cost: Cost = ours.recv()
-    process.join()
-    return cost
+    with tempfile.TemporaryDirectory() as folder:
+        file, output = Path(folder, "set.yaml"), Path(folder, "trace.json")
+        file.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+        command = [sys.executable, "-m", "lws_runtime.cli", "simulate", str(file), "-o", "json", *options]
+        began_s = time.perf_counter()
+        with output.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream)
+            _, status, usage = os.wait4(process.pid, 0)
+        elapsed_s = time.perf_counter() - began_s
+        assert status == 0
+        (trace,) = json.loads(output.read_text(encoding="utf-8"))["items"]
+    used_s = usage.ru_utime + usage.ru_stime
+    return Cost(elapsed_s, used_s, usage.ru_maxrss / 1024, trace["summary"]["podsCreated"])
 
 
 def main() -> None:
@@ -73,7 +64,7 @@ def main() -> None:
         f"{'groups':>8} {'pods created':>13} {'elapsed s':>10} {'processor s':>12} {'MiB':>6} {'ms a pod':>9}"
     )
     for replicas in arguments.groups:
-        cost = measure(replicas, arguments.size, arguments.gate)
+        cost = measure(replicas, arguments.size, ["--gate"] if arguments.gate else [])
         each_ms = cost.processor_s * 1000 / cost.pods_created
         print(
             f"{replicas:8,} {cost.pods_created:13,} {cost.elapsed_s:10.1f} {cost.processor_s:12.1f} "
