@@ -66,6 +66,8 @@ def _whole(value: Json) -> Any:
             return [_whole(item) for item in value]
         case float() if value.is_integer() and abs(value) < 1e21:
             return int(value)
+        case int() if not -(2**63) <= value < 2**64:
+            return _whole(float(value))
         case _:
             return value
 
