@@ -249,7 +249,8 @@ def _page(answer: Answer) -> tuple[list[Object], str, str]:
     """Of a page of a list its objects, its resourceVersion, and where the next page begins ("": nowhere)."""
     page = answer.json()
     metadata = page.get("metadata") if isinstance(page, dict) else None
-    items = (page.get("items") or []) if isinstance(page, dict) else None
+    items = page.get("items") if isinstance(page, dict) else None
+    items = [] if items is None else items  # Go writes an empty list as null
     if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
         raise Expired("the list makes no sense")
     version = metadata.get("resourceVersion")

@@ -278,9 +278,12 @@ def test_sockets_must_notice_a_dead_peer(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: bool) -> None:
     async def run() -> None:
-        async with speaking(*said, silent=silent) as url, client_of(url) as client:
-            async with client.stream("/", {}, silence_s=0.2) as (_, content):
-                await content.read()
+        async with (
+            speaking(*said, silent=silent) as url,
+            client_of(url) as client,
+            client.stream("/", {}, silence_s=0.2) as (_, content),
+        ):
+            await content.read()
 
     with pytest.raises(OSError, match=r".+"):
         asyncio.run(run())
@@ -288,23 +291,24 @@ def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: 
 
 def test_streams_never_take_a_readers_bug_for_the_network() -> None:
     async def run() -> None:
-        async with serving(ok) as url, client_of(url) as client:
-            async with client.stream("/", {}, silence_s=1):
-                raise ValueError("a bug")
+        async with serving(ok) as url, client_of(url) as client, client.stream("/", {}, silence_s=1):
+            raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
         asyncio.run(run())
 
 
 def test_observers_must_hear_of_each_request_once() -> None:
-    heard: list[tuple[str, str, int]] = []
+    heard: list[Any] = []
 
     async def run() -> None:
-        async with serving(ok) as url:
-            async with client_of(url, observer=lambda *told: heard.append(told)) as client:
-                await client.request("PUT", "/a", body=b"{}")
-                async with client.stream("/b", {}, silence_s=1):
-                    pass
+        def observer(*told: Any) -> None:
+            heard.append(told)
+
+        async with serving(ok) as url, client_of(url, observer=observer) as client:
+            await client.request("PUT", "/a", body=b"{}")
+            async with client.stream("/b", {}, silence_s=1):
+                pass
 
     asyncio.run(run())
     assert heard == [("PUT", "/a", 200), ("WATCH", "/b", 200)]

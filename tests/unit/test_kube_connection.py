@@ -303,7 +303,7 @@ def test_plugin_that_fails_must_be_one_line_without_what_it_printed(
 
 
 def test_plugin_that_is_not_there_must_be_said(tmp_path: Path) -> None:
-    with pytest.raises(NoCluster, match="the plugin 'no-such-plugin' cannot be run: .*No such file"):
+    with pytest.raises(NoCluster, match=r"the plugin 'no-such-plugin' cannot be run: .*No such file"):
         asyncio.run(with_plugin(tmp_path, "no-such-plugin").prepare())
 
 

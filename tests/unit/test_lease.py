@@ -1,0 +1,262 @@
+"""The lease, with times of a tenth of a second and less, against a store that keeps resourceVersions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from loopback import Leases, client_of, serving, until
+
+from lws_runtime.kube.client import Client
+from lws_runtime.kube.lease import Lease, LeaseSettings
+
+DURATION_S, DEADLINE_S, RETRY_S = 1.0, 0.4, 0.04
+
+
+def settings(identity: str) -> LeaseSettings:
+    return LeaseSettings("lws-system", "lease", identity, DURATION_S, DEADLINE_S, RETRY_S)
+
+
+def run(leases: Leases, body: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:
+    async def inner() -> Any:
+        async with serving(leases.handle) as url, client_of(url, **how) as client:
+            return await body(client)
+
+    return asyncio.run(inner())
+
+
+def test_lease_must_be_made_where_there_is_none_and_be_renewed() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        assert not lease.may_write()
+        await asyncio.wait_for(lease.acquire(), 2)
+        assert lease.may_write()
+        made = leases.version
+        holding = asyncio.create_task(lease.hold())
+        await until(lambda: leases.version >= made + 3)
+        assert lease.may_write()
+        holding.cancel()
+
+    run(leases, body)
+    assert leases.record is not None
+    spec = leases.record["spec"]
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("me", 1, 0)
+
+
+def test_lease_of_another_never_is_taken_while_it_is_renewed() -> None:
+    leases = Leases()
+    leases.renew("other", 1)
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        acquiring = asyncio.create_task(lease.acquire())
+        for _ in range(12):
+            await asyncio.sleep(0.1)
+            leases.renew("other", 1)
+        assert not acquiring.done()
+        assert not lease.may_write()
+        silent_s = time.monotonic()
+        await asyncio.wait_for(acquiring, 3)
+        assert time.monotonic() - silent_s >= 0.9
+        acquiring.cancel()
+
+    run(leases, body)
+    assert leases.holder == "me"
+    assert leases.record is not None
+    assert leases.record["spec"]["leaseTransitions"] == 1
+
+
+def test_age_of_a_lease_never_is_taken_from_its_clock() -> None:
+    leases = Leases()
+    leases.renew("other", 1)
+    assert leases.record is not None
+    leases.record["spec"]["renewTime"] = "2001-01-01T00:00:00.000000Z"  # a clock that is wrong
+
+    async def body(client: Client) -> float:
+        began_s = time.monotonic()
+        await asyncio.wait_for(Lease(client, settings("me")).acquire(), 3)
+        return time.monotonic() - began_s
+
+    assert run(leases, body) >= 1.0
+
+
+def test_lease_that_was_given_back_must_be_taken_at_once() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> float:
+        first = Lease(client, settings("first"))
+        await first.acquire()
+        await first.release()
+        assert not first.may_write()
+        assert leases.holder == ""
+        began_s = time.monotonic()
+        await Lease(client, settings("second")).acquire()
+        return time.monotonic() - began_s
+
+    assert run(leases, body) < 0.3
+    assert leases.holder == "second"
+
+
+def test_lease_must_be_lost_when_it_cannot_be_renewed() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        leases.fails = lambda _: True
+        began_s = time.monotonic()
+        await asyncio.wait_for(lease.hold(), 2)
+        assert DEADLINE_S - 0.1 < time.monotonic() - began_s < DEADLINE_S + RETRY_S + 0.2
+        assert not lease.may_write()
+
+    run(leases, body)
+
+
+def test_lease_must_be_lost_by_the_deadline_when_the_server_hangs() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        leases.delay_s = 30.0
+        began_s = time.monotonic()
+        await asyncio.wait_for(lease.hold(), 2)
+        assert time.monotonic() - began_s < DEADLINE_S + 0.2
+        assert not lease.may_write()
+
+    run(leases, body)
+
+
+def test_lease_that_another_has_taken_must_be_lost_at_once() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        leases.renew("other")
+        began_s = time.monotonic()
+        await asyncio.wait_for(lease.hold(), 2)
+        assert time.monotonic() - began_s < 3 * RETRY_S + 0.1
+        assert not lease.may_write()
+        await lease.release()
+
+    run(leases, body)
+    assert leases.holder == "other"
+
+
+def test_holder_that_was_stopped_never_may_write_when_it_goes_on() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        holding = asyncio.create_task(lease.hold())
+        await asyncio.sleep(2 * RETRY_S)
+        assert lease.may_write()
+        time.sleep(DEADLINE_S + 0.1)  # as SIGSTOP does: no task runs
+        assert not lease.may_write()
+        await asyncio.wait_for(holding, 1)
+
+    run(leases, body)
+
+
+def test_failures_shorter_than_the_deadline_never_lose_the_lease() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        holding = asyncio.create_task(lease.hold())
+        leases.fails = lambda _: True
+        await asyncio.sleep(DEADLINE_S / 2)
+        leases.fails = lambda _: False
+        await asyncio.sleep(DEADLINE_S)
+        assert lease.may_write()
+        assert not holding.done()
+        holding.cancel()
+
+    run(leases, body)
+
+
+@pytest.mark.parametrize("during", ["POST", "PUT"])
+def test_lease_must_be_given_back_when_the_answer_was_not_waited_for(during: str) -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        if during == "PUT":
+            await lease.acquire()
+        leases.delay_s = 0.2
+        work = asyncio.create_task(lease.hold() if during == "PUT" else lease.acquire())
+        await until(lambda: leases.asked[-1:] == [during])
+        await asyncio.sleep(0.02)  # the server has written, and not answered
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        leases.delay_s = 0.0
+        assert leases.holder == "me"
+        await lease.release()
+
+    run(leases, body)
+    assert leases.holder == ""
+
+
+def test_release_never_takes_long_nor_asks_for_what_was_never_ours() -> None:
+    leases = Leases()
+    leases.renew("other")
+
+    async def body(client: Client) -> None:
+        never = Lease(client, settings("never"))
+        await never.release()
+        assert leases.asked == []
+        leases.record = None
+        held = Lease(client, settings("held"))
+        await held.acquire()
+        leases.delay_s = 30.0
+        began_s = time.monotonic()
+        await held.release()
+        assert time.monotonic() - began_s < 1.3
+
+    run(leases, body)
+
+
+def test_lease_must_be_renewed_although_other_requests_wait_for_their_rate() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        busy = [asyncio.create_task(client.request("GET", "/busy")) for _ in range(50)]
+        holding = asyncio.create_task(lease.hold())
+        await asyncio.sleep(2 * DEADLINE_S)
+        assert not holding.done()
+        for task in (*busy, holding):
+            task.cancel()
+
+    run(leases, body, qps=5.0, burst=1)
+
+
+def test_what_stands_in_the_way_must_be_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    leases = Leases()
+    leases.renew("other")
+
+    async def body(client: Client) -> None:
+        acquiring = asyncio.create_task(Lease(client, settings("me")).acquire())
+        await asyncio.sleep(0.4)
+        leases.fails = lambda _: True
+        await asyncio.sleep(0.4)
+        acquiring.cancel()
+
+    run(leases, body)
+    assert [record.message for record in caplog.records] == [
+        "other leads: standing by",
+        "cannot read the lease lease: no",
+    ]
