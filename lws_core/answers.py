@@ -64,8 +64,8 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
             written=(thing.replicas, thing.partition),
             digest=thing.template_digest if _writes_template(before, action) else memory.digest,
         )
-    if isinstance(action, Create) and isinstance(thing, Child) and thing.group_index is None:
-        memory = evolve(memory, bereft=False)
+    if isinstance(action, Create) and isinstance(thing, Child) and thing.name in memory.bereft:
+        memory = evolve(memory, bereft=tuple(name for name in memory.bereft if name != thing.name))
     event = event_of(before, action, thing)
     notices = memory.notices if event is None else (*memory.notices, event)
     if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None:

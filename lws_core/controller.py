@@ -146,7 +146,7 @@ def _is_out_of_sight(memory: Memory, ref: Ref, looked_at: GroupSet) -> bool:
 
 def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
     """Of the requests wanted, those that may go now, and the events."""
-    lws = memory.lws or (memory.unreadable.last if memory.unreadable is not None else None)
+    lws = memory.lws if memory.unreadable is None else memory.unreadable.last
     assert lws is not None
     sent: list[Request] = []
     pending = dict(memory.pending)

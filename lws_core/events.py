@@ -7,7 +7,7 @@ import attrs
 from . import names
 from .actions import Apply, Create, Delete, Event, PatchStatus, Request
 from .evidence import Evidence
-from .memory import Memory
+from .memory import Memory, Unreadable
 from .observed import LeaderStatefulSet, Revision
 from .plan import position_of
 from .sights import Thing
@@ -19,6 +19,8 @@ from .values import dig
 def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
     """The event of a request that was carried out, given what was known before it and what is there now."""
     lws = before.lws
+    if isinstance(thing, Unreadable):
+        return condition_event(attrs.evolve(thing.last, status=before.status_basis), thing.last.status)
     if lws is None:
         return None
     match action, thing:
@@ -29,8 +31,8 @@ def event_of(before: Memory, action: Request, thing: Thing) -> Event | None:
         case Create(), LeaderStatefulSet():
             note = f"Created leader statefulset {lws.name}"
             return Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
-        case Create(), _ if action.ref.kind == "Service" and action.ref.name == lws.name and before.bereft:
-            note = f"Service {lws.name} was deleted from outside: created again"
+        case Create(), _ if action.ref.kind == "Service" and action.ref.name in before.bereft:
+            note = f"Service {action.ref.name} was deleted from outside: created again"
             return Event("Normal", names.DRIFT_HEALED, "Create", note)
         case Apply(), LeaderStatefulSet() if before.basis is not None:
             return _rollout_event(lws, before.basis, thing)

@@ -46,7 +46,7 @@ def remember(history: History, group: Group, state: GroupState, size: int | None
         history = History(leader_uid=leader.uid)
     members, lost = history.members, history.lost
     if not leader.terminating:
-        members, lost = _members(history, group)
+        members, lost = _members(history, group, size)
     ready_since_s = history.ready_since_s
     if state.ready and (ready_since_s is None or history.unready_since_s is not None):
         ready_since_s = _ready_since(group, now_s)
@@ -63,12 +63,15 @@ def remember(history: History, group: Group, state: GroupState, size: int | None
     )
 
 
-def _members(history: History, group: Group) -> tuple[FrozenMap[str], str]:
-    """The members known after this sight, and the name of one that is no longer the pod it was."""
+def _members(history: History, group: Group, size: int | None) -> tuple[FrozenMap[str], str]:
+    """The members known after this sight, and the name of one that is no longer the pod it was. Pods beyond
+    the size are not members: they come and go with a StatefulSet that was scaled from outside."""
     assert group.leader is not None
-    seen = {str(pod.worker_index): pod for pod in group.workers}
+    seen = {str(pod.worker_index): pod for pod in group.workers if size is None or pod.worker_index < size}
     lost = history.lost
     for index, uid in history.members.items():
+        if size is not None and int(index) >= size:
+            continue
         if index not in seen or seen[index].uid != uid:
             lost = lost or f"{group.leader.name}-{index}"
     if group.statefulset is None:

@@ -86,8 +86,8 @@ class Memory:
 
     The view, as the watch and the answers to own writes told it: lws, or unreadable where it cannot be read,
     statefulset, service, revisions and natives (the leader StatefulSet's own) by name, nodes by name, groups
-    (`known`: which of them have been seen). `bereft`: its own Service has vanished. `newest`: the highest
-    resourceVersion that the watch has shown of each kind.
+    (`known`: which of them have been seen). `bereft`: the Services of its own that have vanished. `newest`:
+    the highest resourceVersion that the watch has shown of each kind.
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
     await a look), decision (the rollout's last), troubles (by group index, what keeps a group from its
@@ -119,7 +119,7 @@ class Memory:
     nodes: FrozenMap[Node] = EMPTY
     groups: Groups = Groups()
     known: GroupSet = 0
-    bereft: bool = False
+    bereft: tuple[str, ...] = ()
     newest: FrozenMap[int] = EMPTY
 
     summary: Summary = Summary()

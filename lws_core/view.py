@@ -29,7 +29,13 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
     if before is not None and _is_older(version, identity(before)[3], same=identity(before)[2] == uid):
         return memory
     newest = memory.newest.get(kind, 0)
-    if answer and before is None and version.isdecimal() and int(version) <= newest:
+    if (
+        answer
+        and before is None
+        and version.isdecimal()
+        and int(version) <= newest
+        and not _is_foreign(thing)
+    ):
         return memory  # the watch has shown this and more: it is gone again
     if not answer and version.isdecimal() and int(version) > newest:
         memory = evolve(memory, newest=memory.newest.with_(kind, int(version)))
@@ -119,6 +125,9 @@ def _see_recreations(memory: Memory, text: str) -> Memory:
 def see_pod(memory: Memory, pod: Pod) -> Memory:
     """The memory with this pod in its place, whatever was there."""
     if pod.worker_index == 0:
+        before = memory.groups.get(pod.group_index).group.leader
+        if before is None or before.uid != pod.uid:
+            memory = _console(memory, pod.name)
         return _put(memory, pod.group_index, leader=pod)
     workers = memory.groups.get(pod.group_index).group.workers
     others = [other for other in workers if other.worker_index != pod.worker_index]
@@ -214,11 +223,27 @@ def _lose_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
         lws = memory.lws
         own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
-        return evolve(memory, service=None, bereft=own)
+        memory = _mourn(memory, child.name) if own else memory
+        return evolve(memory, service=None)
     if child.kind == "Service":
+        leader = memory.groups.get(child.group_index).group.leader
+        lives = leader is not None and not leader.terminating
+        if leader is not None and lives and child.owner is not None and child.owner.uid == leader.uid:
+            memory = _mourn(memory, child.name)
         return _put(memory, child.group_index, service=None)
     others = memory.groups.get(child.group_index).group.pod_groups
     return _put(memory, child.group_index, pod_groups=tuple(c for c in others if c.uid != child.uid))
+
+
+def _mourn(memory: Memory, service: str) -> Memory:
+    return memory if service in memory.bereft else evolve(memory, bereft=(*memory.bereft, service))
+
+
+def _console(memory: Memory, leader: str) -> Memory:
+    """Another leader has no Service yet: that of the one before it went with it."""
+    if leader not in memory.bereft:
+        return memory
+    return evolve(memory, bereft=tuple(name for name in memory.bereft if name != leader))
 
 
 def identity(thing: Thing) -> tuple[Kind, str, str, str]:
@@ -295,6 +320,21 @@ def group_of(memory: Memory, ref: Ref) -> int:
         return -1 if index is None else index
     parent, ordinal = names.parent_and_ordinal(ref.name)
     return ordinal if ordinal is not None and parent == lws.name else -1
+
+
+def _is_foreign(thing: Thing) -> bool:
+    """Whether an object is one that no watch shows: it is of somebody else, and without the set's label."""
+    match thing:
+        case LeaderStatefulSet():
+            kind = names.KIND
+        case WorkerStatefulSet():
+            kind = "Pod"
+        case Child():
+            kind = names.KIND if thing.group_index is None else "Pod"
+        case _:
+            return False
+    owner = thing.owner
+    return owner is None or owner.kind != kind
 
 
 def _is_older(version: str, known: str, *, same: bool) -> bool:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from machine import leader, live, own_revision, statefulset, workers
 
 from lws_core import names
 from lws_core.actions import Apply, Create, Event, PatchStatus, Ref, Request
+from lws_core.errors import FieldError
 from lws_core.events import event_of
-from lws_core.memory import Memory
+from lws_core.memory import Memory, Unreadable
 from lws_core.observed import Child
 from lws_core.sights import Thing
+from lws_core.status import Stall, unreadable_status
 from lws_core.values import EMPTY, FrozenMap, evolve, freeze_map
 from lws_core.view import see
 
@@ -21,6 +24,7 @@ def of(kind: str, name: str, **fields: Any) -> Any:
     return freeze_map({"kind": kind, "metadata": {"name": name, "namespace": "default"}, **fields})
 
 
+PATCH = PatchStatus(Ref("LeaderWorkerSet", "default", "serve"), "uid-set", "1", EMPTY, "")
 APPLY = Apply(of("StatefulSet", "serve"), "")
 
 
@@ -89,8 +93,12 @@ def test_service_always_is_told_of_only_where_one_was_there_before() -> None:
     action = Create(of("Service", "serve"), "")
     service = Child("Service", "serve", "u", "1", None, False)
     assert note(action, service) is None
-    told = note(action, service, evolve(known(), bereft=True))
+    told = note(action, service, evolve(known(), bereft=("serve",)))
     assert told == "Service serve was deleted from outside: created again"
+    of_group = Create(of("Service", "serve-1"), "")
+    assert note(of_group, attrs.evolve(service, name="serve-1"), evolve(known(), bereft=("serve",))) is None
+    told = note(of_group, attrs.evolve(service, name="serve-1"), evolve(known(), bereft=("serve-1",)))
+    assert told == "Service serve-1 was deleted from outside: created again"
 
 
 def test_workers_set_back_always_are_told_with_their_number() -> None:
@@ -100,8 +108,17 @@ def test_workers_set_back_always_are_told_with_their_number() -> None:
 
 
 def test_status_always_is_told_by_its_conditions() -> None:
-    action = PatchStatus(Ref("LeaderWorkerSet", "default", "serve"), "uid-set", "1", EMPTY, "")
-    assert note(action, LIVE) is None
+    assert note(PATCH, LIVE) is None
+
+
+@pytest.mark.parametrize("before", [Memory(), known()])
+def test_set_that_cannot_be_read_always_is_told_of(before: Memory) -> None:
+    faults = (FieldError("spec", "Required", ""),)
+    status = unreadable_status(LIVE.status, Stall("InvalidSpec", "spec: Required value"), 0.0)
+    found = Unreadable(attrs.evolve(LIVE, status=status), faults)
+    event = event_of(before, PATCH, found)
+    assert event == Event("Warning", "InvalidSpec", "Update", "spec: Required value")
+    assert event_of(evolve(before, status_basis=status), PATCH, found) is None
 
 
 def test_what_nobody_asks_for_never_is_an_event() -> None:

@@ -40,6 +40,16 @@ def test_member_that_is_replaced_within_one_leader_always_is_lost() -> None:
     assert seen(before, group(0)).lost == ""
 
 
+def test_pod_beyond_the_size_never_is_a_member_that_can_be_lost() -> None:
+    """A worker StatefulSet that was scaled from outside is set back, and the group has lost nothing."""
+    scaled = group(0, size=4)
+    before = seen(History(), scaled, size=2)
+    assert before.members == {"1": "uid-0-1"}
+    assert seen(before, group(0), size=2).lost == ""
+    # Nor where the size was not known at first.
+    assert seen(seen(History(), scaled, size=None), group(0), size=2).lost == ""
+
+
 def test_loss_never_is_forgotten_while_the_leader_lives() -> None:
     lost = seen(seen(History(), group(0)), attrs.evolve(group(0), workers=()))
     assert seen(lost, with_worker(uid="another")).lost == "serve-0-1"

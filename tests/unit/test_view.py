@@ -187,8 +187,41 @@ def test_set_that_cannot_be_read_always_is_known_by_name_until_it_can() -> None:
 def test_loss_of_the_sets_own_service_always_is_remembered() -> None:
     gone = Gone("Service", SERVICE.name, SERVICE.uid)
     assert not seen(LIVE, SERVICE).bereft
-    assert lose(seen(LIVE, SERVICE), gone).bereft
+    assert lose(seen(LIVE, SERVICE), gone).bereft == ("serve",)
     assert not lose(seen(LIVE, attrs.evolve(SERVICE, owner=None)), gone).bereft
+
+
+def test_loss_of_a_groups_service_always_is_remembered_while_its_leader_lives() -> None:
+    service = Child("Service", "serve-1", "uid-s", "1", Owner("Pod", "serve-1", "uid-1"), False, 1)
+    gone = Gone("Service", "serve-1", "uid-s")
+    lost = lose(seen(LIVE, leader(1), service), gone)
+    assert lost.bereft == ("serve-1",)
+    assert lose(seen(LIVE, service), gone).bereft == ()
+    assert lose(seen(LIVE, leader(1, deletion_s=1.0), service), gone).bereft == ()
+    assert lose(seen(LIVE, leader(1, uid="next"), service), gone).bereft == ()
+    # The watch of Services may be ahead of that of pods: another leader never had one.
+    assert see(lost, leader(1, resource_version="2", ready=False)).bereft == ("serve-1",)
+    assert see(lost, leader(1, resource_version="2", uid="next")).bereft == ()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        workers(1, owner=None),
+        workers(1, owner=Owner("Job", "serve-1", "u")),
+        Child("Service", "serve-1", "uid-s", "1", None, False, 1),
+        Child("Service", "serve", "uid-s", "1", None, False),
+        statefulset(owner=None),
+    ],
+)
+def test_foreign_object_always_is_seen_however_old_it_is(foreign: Thing) -> None:
+    """No watch shows it, as it need not carry the set's label: so none has shown it to be gone."""
+    kind, name, _, _ = identity(foreign)
+    memory = evolve(seen(LIVE), newest=FrozenMap({kind: 99}))
+    assert find(see(memory, foreign, answer=True), kind, name) == foreign
+    owned = {names.KIND: Owner(names.KIND, "serve", "uid-set"), "Pod": Owner("Pod", "serve-1", "uid-1")}
+    ours = attrs.evolve(foreign, owner=owned[names.KIND if name == "serve" else "Pod"])  # type: ignore[misc]
+    assert find(see(memory, ours, answer=True), kind, name) is None
 
 
 @pytest.mark.parametrize(
