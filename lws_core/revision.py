@@ -137,7 +137,10 @@ def new_key(meaning_: str, taken: Iterable[str] = ()) -> str:
 
 
 def manifest(lws: LeaderWorkerSet, key: str, number: int) -> FrozenMap[Json]:
-    """The ControllerRevision that records this set under `key`, as its revision `number`."""
+    """The ControllerRevision that records this set under `key`, as its revision `number`.
+
+    Write it with `values.as_go_writes`: the bytes of its data are immutable.
+    """
     return freeze_map(
         {
             "apiVersion": "apps/v1",

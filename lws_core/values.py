@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from attrs import evolve as evolve  # noqa: PLC0414 -- exported
@@ -29,6 +29,8 @@ V = TypeVar("V")
 
 Json: TypeAlias = "bool | int | float | str | tuple[Json, ...] | FrozenMap[Json] | None"
 Labels: TypeAlias = "FrozenMap[str]"
+
+_ESCAPED_BY_GO: Final = "<>&\u2028\u2029"
 
 
 class FrozenMap(dict[str, V]):
@@ -117,6 +119,19 @@ def thaw(value: Json) -> Any:
 def canonical(value: Json) -> str:
     """One text for equal values: keys sorted, no white space, non-ASCII kept; 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def as_go_writes(value: Json) -> str:
+    """`canonical`, with the characters escaped that Go's encoder escapes.
+
+    The API server compares the bytes of a ControllerRevision's data, which are immutable, with what Go's
+    encoder makes of them whenever anybody patches the object. So they must be written like this at first; or
+    the garbage collector, for one, cannot take an owner reference off.
+    """
+    text = canonical(value)
+    for character in _ESCAPED_BY_GO:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def digest(value: Json) -> str:

@@ -22,7 +22,7 @@ from lws_core.names import FIELD_MANAGER
 from lws_core.reading import read
 from lws_core.sights import Outcome
 from lws_core.spec import LeaderWorkerSet
-from lws_core.values import EMPTY, FrozenMap, Labels
+from lws_core.values import EMPTY, FrozenMap, Labels, as_go_writes
 from lws_runtime.kube.client import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Answer
 from lws_runtime.kube.resources import RESOURCES, path_of
 
@@ -47,7 +47,9 @@ def request_of(action: Action, *, event_name: str, instance: str, now_s: float) 
         case Create(manifest):
             ref = action.ref
             path = RESOURCES[ref.kind].path(ref.namespace)
-            return Request("POST", path, orjson.dumps(manifest), params=FrozenMap(_MANAGER))
+            is_revision = ref.kind == "ControllerRevision"
+            body = as_go_writes(manifest).encode() if is_revision else orjson.dumps(manifest)
+            return Request("POST", path, body, params=FrozenMap(_MANAGER))
         case Apply(manifest):
             params = FrozenMap({**_MANAGER, "force": "true"})
             return Request("PATCH", path_of(action.ref), orjson.dumps(manifest), APPLY_PATCH, params)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -19,7 +20,7 @@ from lws_core.revision import (
     record,
     recorded_meaning,
 )
-from lws_core.values import as_map, dig, freeze, freeze_map
+from lws_core.values import as_go_writes, as_map, dig, freeze, freeze_map
 
 POD = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
 
@@ -169,3 +170,13 @@ def test_revision_object_always_has_what_the_original_controller_looks_for() -> 
     assert template["$patch"] == "replace"
     assert dig(found, "data", "spec", "networkConfig") == {"$patch": "replace", "subdomainPolicy": "Shared"}
     assert re.fullmatch(r"[bcdfghjklmnpqrstvwxz2456789]+", new_key(meaning(live())))
+
+
+def test_record_always_is_written_as_go_would_write_it_again() -> None:
+    """The API server patches a revision by writing it out anew, and then wants every byte of the record."""
+    lws = live(template=with_container(env=[{"name": "A", "value": '<a> & \u2028é"'}]))
+    text = as_go_writes(record(lws))
+    assert '{"name":"A","value":"\\u003ca\\u003e \\u0026 \\u2028é\\""}' in text
+    assert freeze(json.loads(text)) == record(lws)
+    assert re.findall(r'"(\$?\w+)":', text)[:4] == ["spec", "leaderWorkerTemplate", "$patch", "restartPolicy"]
+    assert " " not in re.sub(r'"(\\.|[^"\\])*"', "", text)
