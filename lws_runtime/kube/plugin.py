@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import ssl
 import tempfile
 import time
@@ -104,6 +105,7 @@ class ExecPlugin:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment(),
+                start_new_session=True,
             )
         except (OSError, ValueError) as problem:
             raise self._failed(f"cannot be run: {problem}") from None
@@ -114,7 +116,7 @@ class ExecPlugin:
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # with what it has started
                 await process.communicate()
         if process.returncode != 0:
             words = " ".join(complaints.decode(errors="replace").split())[-300:]

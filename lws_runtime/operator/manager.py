@@ -64,7 +64,8 @@ class Machine:
     alarm: asyncio.TimerHandle | None = None
     failures: int = 0  # of turns, in a row
     rests: bool = False
-    printed: frozenset[str] = frozenset()
+    printed: frozenset[str] = frozenset()  # in a dry run: what the last look wanted
+    reading: set[Ref] = attrs.Factory(set)  # in a dry run: what is being read
 
     @property
     def key(self) -> Key:
@@ -197,7 +198,7 @@ class Manager:
             machine.inbox.popleft()
         look = controller.look(machine.memory, now_s)
         if self._dry_run is not None:
-            self._print(machine, look.actions)
+            self._pretend(machine, look.actions)
             wake_at_s = None if look.wake_at_s is None else max(look.wake_at_s, now_s + 1.0)
         else:
             machine.memory, wake_at_s = look.memory, look.wake_at_s
@@ -263,6 +264,7 @@ class Manager:
     async def _carry_out(self, machine: Machine, action: Request) -> None:
         async with self._slots:
             outcome = await self._try(machine, action)
+        machine.reading.discard(action.ref)
         if outcome is not None:
             machine.inbox.append(Answered(action, outcome))
             self._enqueue(machine)
@@ -290,11 +292,16 @@ class Manager:
             return Outcome(0, None, f"internal error: {type(problem).__name__}: {problem}")
         return outcome
 
-    def _print(self, machine: Machine, actions: Iterable[Action]) -> None:
-        """Print what a look wants and the last one did not. A Read changes nothing."""
+    def _pretend(self, machine: Machine, actions: Iterable[Action]) -> None:
+        """Print what a look wants and the last one did not. A Read changes nothing, and is carried out."""
         assert self._dry_run is not None
-        where = f"{machine.namespace}/{machine.name}"
-        lines = [f"{where}: {_would(action)}" for action in actions if not isinstance(action, Read)]
+        lines = []
+        for action in actions:
+            if not isinstance(action, Read):
+                lines.append(f"{machine.namespace}/{machine.name}: {_would(action)}")
+            elif action.ref not in machine.reading:
+                machine.reading.add(action.ref)
+                self._start(machine, action)
         for line in dict.fromkeys(lines):
             if line not in machine.printed:
                 self._dry_run(line)

@@ -1,0 +1,328 @@
+"""What is told to Prometheus, what docs/operator.md says of it, and who may read it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+from aiohttp import web
+from loopback import answer, client_of, refusal, serving
+from machine import at_rest, live
+from prometheus_client.parser import text_string_to_metric_families
+
+from lws_core import controller, names
+from lws_core.actions import Delete, Ref
+from lws_core.codec import encode
+from lws_core.evidence import Evidence
+from lws_core.memory import Memory
+from lws_core.sights import Outcome
+from lws_core.spec import Condition
+from lws_core.summary import Summary
+from lws_core.values import evolve
+from lws_runtime.config import Address
+from lws_runtime.kube.client import Client
+from lws_runtime.operator.health import serve_metrics, serve_probes
+from lws_runtime.operator.manager import Machine, Manager
+from lws_runtime.operator.metrics import Metrics
+from lws_runtime.operator.process import TokenReviews
+from lws_runtime.operator.self_signed import metrics_context
+from lws_runtime.tls import TlsSettings
+
+PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
+
+
+def machine_of(memory: Memory, name: str = "serve") -> Machine:
+    return Machine("default", name, memory)
+
+
+async def unsent(*_: object) -> Outcome:
+    raise AssertionError
+
+
+def filled() -> Metrics:
+    """Metrics in which every series there can be has a value."""
+    metrics = Metrics()
+    bench = at_rest(encode(live()))
+    machine = machine_of(bench.memory)
+    metrics.manager = Manager(unsent)
+    metrics.manager.machines["default", "serve"] = machine
+
+    @attrs.define
+    class Followed:
+        name: str = "pods"
+        heard_at_s: float = attrs.Factory(time.monotonic)
+
+    metrics.reflectors = [Followed()]  # type: ignore[list-item]
+    metrics.requested("GET", "/version", 200)
+    metrics.turned(machine, controller.start(), 0.001)
+    for words in ({names.UPDATE_IN_PROGRESS: "Rolling"}, {names.AVAILABLE: "All", names.STALLED: "NodeLost"}):
+        before, machine.memory = machine.memory, told(machine.memory, **words)
+        metrics.turned(machine, attrs.evolve(before, summary=Summary()), 0.001)
+    metrics.answered(machine, recreation(), Outcome(200))
+    metrics.failed(machine)
+    metrics.dropped()
+    return metrics
+
+
+def told(memory: Memory, **reasons: str) -> Memory:
+    """The memory of a set whose status has these conditions."""
+    assert memory.lws is not None
+    conditions = tuple(Condition(name, "True", reason, "", "") for name, reason in reasons.items())
+    status = attrs.evolve(memory.lws.status, conditions=conditions)
+    return evolve(memory, lws=attrs.evolve(memory.lws, status=status))
+
+
+def recreation() -> Delete:
+    evidence = Evidence("serve-0", "Restarted")
+    return Delete(Ref("Pod", "default", "serve-0"), "u", "1", "Foreground", "why", evidence)
+
+
+def families(metrics: Metrics) -> dict[str, Any]:
+    found = list(text_string_to_metric_families(metrics.render().decode()))
+    return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
+
+
+def section(heading: str) -> str:
+    text = PAGE.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, flags=re.M | re.S)
+    assert found is not None, f"docs/operator.md has no section {heading!r}"
+    return found[1]
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """Type and labels of each metric in the section's table."""
+    rows = [
+        line.strip("| ").split(" | ") for line in section("Metrics").splitlines() if line.startswith("| `")
+    ]
+    return {row[0].strip("`"): (row[1], set(re.findall(r"`(\w+)`", row[2]))) for row in rows}
+
+
+# -- what is told
+
+
+def test_metrics_must_be_those_in_the_documentation() -> None:
+    found = families(filled())
+    assert {name: family.type for name, family in found.items()} == {
+        name: kind for name, (kind, _) in documented().items()
+    }
+
+
+def test_labels_must_be_those_in_the_documentation() -> None:
+    metrics = filled()
+    wrong = []
+    for name, family in families(metrics).items():
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        expected = documented()[name][1]
+        if not (labels <= expected) or (family.samples and labels != expected):
+            wrong.append(f"{name}: {sorted(labels)} where {sorted(expected)} are documented")
+    assert wrong == []
+
+
+def value(metrics: Metrics, series: str, /, **labels: str) -> float | None:
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            if sample.name == series and sample.labels == labels:
+                return sample.value
+    return None
+
+
+def test_groups_must_each_count_in_one_state() -> None:
+    metrics = filled()
+    states = {sample.labels["state"]: sample.value for sample in families(metrics)["lws_groups"].samples}
+    assert sum(states.values()) == 3
+    told = section("Metrics").partition("States of a group")[2].partition("\n\n")[0]
+    assert set(states) == set(re.findall(r"`(\w+)`", told))
+
+
+def created(memory: Memory) -> Memory:
+    """The memory with leaders that tell when they were created."""
+    for index in range(3):
+        record = memory.groups.get(index)
+        assert record.group.leader is not None
+        group = attrs.evolve(record.group, leader=attrs.evolve(record.group.leader, created_s=1.0))
+        memory = evolve(memory, groups=memory.groups.put(attrs.evolve(record, group=group)))
+    return memory
+
+
+def test_groups_found_ready_at_the_start_never_count_as_just_loaded() -> None:
+    memory, metrics = created(at_rest(encode(live())).memory), Metrics()
+    metrics.turned(machine_of(memory), controller.start(), 0.001)
+    assert value(metrics, "lws_group_ready_seconds_count", namespace="default", name="serve") is None
+    other = machine_of(memory, "other")
+    for _ in range(2):
+        metrics.turned(other, attrs.evolve(controller.start(), synced=True), 0.001)
+        assert value(metrics, "lws_group_ready_seconds_count", namespace="default", name="other") == 3.0
+
+
+def test_recreations_must_be_counted_once_they_are_carried_out() -> None:
+    metrics, machine = Metrics(), machine_of(controller.start())
+    metrics.answered(machine, recreation(), Outcome(409))
+    metrics.answered(machine, attrs.evolve(recreation(), evidence=None), Outcome(200))
+    labels = {"namespace": "default", "name": "serve", "cause": "Restarted"}
+    assert value(metrics, "lws_group_recreations_total", **labels) is None
+    metrics.answered(machine, recreation(), Outcome(200))
+    assert value(metrics, "lws_group_recreations_total", **labels) == 1.0
+
+
+def test_series_of_a_set_never_outlive_it() -> None:
+    metrics = filled()
+    assert metrics.manager is not None
+    assert b'name="serve"' in metrics.render()
+    metrics.forgotten(metrics.manager.machines.pop(("default", "serve")))
+    assert b'name="serve"' not in metrics.render()
+    metrics.forgotten(machine_of(controller.start(), "never-seen"))
+
+
+# -- who may read them
+
+
+@attrs.define
+class Judge:
+    """Answers reviews as an API server does: `good` may, `bad` may not, others are not known."""
+
+    fails: bool = False
+    asked: list[str] = attrs.Factory(list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.asked.append(request.path.rpartition("/")[2])
+        if self.fails:
+            return refusal(403, "tokenreviews is forbidden")
+        if request.path.endswith("tokenreviews"):
+            token = body["spec"]["token"]
+            known = token in ("good", "bad")
+            user = {"username": token, "groups": ["g"]} if known else {}
+            return answer({"status": {"authenticated": known, "user": user}}, 201)
+        assert body["spec"]["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}
+        return answer({"status": {"allowed": body["spec"]["user"] == "good"}}, 201)
+
+
+async def scrape(port: int, **headers: str) -> int:
+    untrusting = ssl._create_unverified_context()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"https://127.0.0.1:{port}/metrics", headers=headers, ssl=untrusting) as response,
+    ):
+        return response.status
+
+
+async def with_reviews(client: Client, *tokens: str | None, tls: TlsSettings = TlsSettings()) -> list[int]:  # noqa: B008
+    runner = await serve_metrics(
+        Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(tls), allowed=TokenReviews(client)
+    )
+    port = runner.addresses[0][1]
+    try:
+        return [await scrape(port, **({} if token is None else {"Authorization": token})) for token in tokens]
+    finally:
+        await runner.cleanup()
+
+
+def scraped(judge: Judge, *tokens: str | None) -> list[int]:
+    async def run() -> list[int]:
+        async with serving(judge.handle) as url, client_of(url) as client:
+            return await with_reviews(client, *tokens)
+
+    return asyncio.run(run())
+
+
+def test_metrics_must_be_read_by_those_alone_who_may() -> None:
+    tokens = ("Bearer good", "bearer good", "Bearer bad", "Bearer unknown", "Basic good", "Bearer ", None)
+    assert scraped(Judge(), *tokens) == [200, 200, 403, 401, 401, 401, 401]
+
+
+def test_tokens_must_be_reviewed_once_in_a_while_only() -> None:
+    judge = Judge()
+    assert scraped(judge, *["Bearer good"] * 5, *["Bearer unknown"] * 5) == [200] * 5 + [401] * 5
+    assert judge.asked == ["tokenreviews", "subjectaccessreviews", "tokenreviews"]
+
+
+def test_server_that_does_not_say_never_lets_anybody_read_nor_is_remembered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    judge = Judge(fails=True)
+
+    async def run() -> list[int]:
+        async with serving(judge.handle) as url, client_of(url) as client:
+            reviews = TokenReviews(client)
+            first = [await reviews("good"), await reviews("good")]
+            judge.fails = False
+            return [*first, await reviews("good")]
+
+    assert asyncio.run(run()) == [503, 503, 200]
+    assert [record.message for record in caplog.records] == [
+        "cannot ask who may read the metrics: tokenreviews: 403 tokenreviews is forbidden"
+    ]
+    assert "good" not in caplog.text
+
+
+def test_tokens_never_are_kept_as_they_are_nor_without_bound() -> None:
+    async def run() -> TokenReviews:
+        async with serving(Judge().handle) as url, client_of(url, qps=None) as client:
+            reviews = TokenReviews(client)
+            for number in range(1010):
+                reviews._known[str(number).encode()] = (0.0, 401)
+            await reviews("good")
+            return reviews
+
+    reviews = asyncio.run(run())
+    assert len(reviews._known) == 1
+    assert "good" not in repr(reviews._known)
+
+
+def test_metrics_must_have_the_mounted_certificate_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "tls.crt").write_text("broken")
+    with pytest.raises(OSError, match=r".+"):
+        metrics_context(TlsSettings(), tmp_path)
+    assert metrics_context(TlsSettings("VersionTLS13"), tmp_path / "none").minimum_version.name == "TLSv1_3"
+
+
+# -- probes
+
+
+def test_probes_must_tell_why_it_is_not_ready_and_be_alive_all_the_same() -> None:
+    async def run() -> list[tuple[int, str]]:
+        reasons = ["the webhooks are not served yet", ""]
+        runner = await serve_probes(
+            Address("127.0.0.1", 0), ready_path="/ready", live_path="/live", ready=lambda: reasons.pop(0)
+        )
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        found = []
+        async with aiohttp.ClientSession() as session:
+            for path in ("/live", "/ready", "/ready", "/metrics"):
+                async with session.get(base + path) as response:
+                    found.append((response.status, await response.text()))
+        await runner.cleanup()
+        return found
+
+    live_one, not_yet, ready, other = asyncio.run(run())
+    assert live_one == ready == (200, "ok")
+    assert not_yet == (503, "the webhooks are not served yet")
+    assert other[0] == 404
+
+
+def test_servers_never_wait_long_for_an_answer_when_they_end() -> None:
+    async def hang(_: str) -> int:
+        await asyncio.sleep(60)
+        return 200
+
+    async def run() -> float:
+        runner = await serve_metrics(
+            Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(TlsSettings()), allowed=hang
+        )
+        asking = asyncio.create_task(scrape(runner.addresses[0][1], Authorization="Bearer x"))
+        await asyncio.sleep(0.2)
+        began_s = time.monotonic()
+        await runner.cleanup()
+        took_s = time.monotonic() - began_s
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        return took_s
+
+    assert asyncio.run(run()) < 2.0

@@ -1,0 +1,558 @@
+"""The operator's process without a cluster: what it refuses, what it waits for, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import yaml
+from aiohttp import web
+from loopback import Leases, answer, client_of, refusal, serving, until
+
+from lws_core.options import Options
+from lws_runtime.kube.client import Client
+from lws_runtime.kube.lease import LeaseSettings
+from lws_runtime.operator import process
+from lws_runtime.operator.metrics import Metrics
+from lws_runtime.operator.process import Leading, Unusable, check_server, lead, until_signal, wait_for_crd
+
+SETS = "/apis/leaderworkerset.x-k8s.io/v1"
+CRD = {"kind": "APIResourceList", "resources": [{"name": "leaderworkersets"}]}
+
+
+@attrs.define
+class Api:
+    """As much of an API server as an operator without sets needs. `answers` goes first."""
+
+    version: dict[str, str] = attrs.Factory(lambda: {"major": "1", "minor": "36+", "gitVersion": "v1.36.2"})
+    answers: dict[str, Callable[[], web.StreamResponse]] = attrs.Factory(dict)
+    leases: Leases = attrs.Factory(Leases)
+    asked: list[str] = attrs.Factory(list)
+    writes: list[str] = attrs.Factory(list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path)
+        if request.path in self.answers:
+            return self.answers[request.path]()
+        if "/leases" in request.path:
+            return await self.leases.handle(request)
+        if request.method != "GET":
+            self.writes.append(f"{request.method} {request.path}")
+        if request.path == "/version":
+            return answer(self.version)
+        if request.path == SETS:
+            return answer(CRD)
+        if "watch" in request.query:
+            return await self._hang(request)
+        return answer({"metadata": {"resourceVersion": "5"}, "items": []})
+
+    async def _hang(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(60)
+        return response
+
+
+def run(api: Api, body: Callable[[Client], Awaitable[Any]]) -> Any:
+    async def inner() -> Any:
+        async with serving(api.handle) as url, client_of(url) as client:
+            return await asyncio.wait_for(body(client), 10)
+
+    return asyncio.run(inner())
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "back_off_s", lambda failures: 0.01)
+
+
+# -- what a cluster must be
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ({"major": "1", "minor": "27", "gitVersion": "v1.27.0"}, "v1.27.0"),
+        ({"major": "1", "minor": "31+", "gitVersion": "v1.31.4-gke.1"}, "v1.31.4-gke.1"),
+        ({"major": "2", "minor": "0"}, "2.0"),
+    ],
+)
+def test_clusters_new_enough_must_be_taken(version: dict[str, str], told: str) -> None:
+    assert run(Api(version), lambda client: check_server(client, "x")) == told
+
+
+@pytest.mark.parametrize(
+    "version", [{"major": "1", "minor": "26+", "gitVersion": "v1.26.9"}, {"major": "0", "minor": "99"}, {}]
+)
+def test_clusters_too_old_must_be_refused_with_the_reason(version: dict[str, str]) -> None:
+    with pytest.raises(
+        Unusable, match=r"is too old: 1\.27 or newer is needed, as older ones ignore spec\.ord"
+    ):
+        run(Api(version), lambda client: check_server(client, "x"))
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_clusters_that_refuse_us_must_be_given_up_in_their_words(code: int) -> None:
+    api = Api(answers={"/version": lambda: refusal(code, "who are you")})
+    with pytest.raises(Unusable, match=f"^kubeconfig x: not authorised: {code} who are you$"):
+        run(api, lambda client: check_server(client, "kubeconfig x"))
+    api = Api(answers={SETS: lambda: refusal(code, "who are you")})
+    with pytest.raises(Unusable, match=f"not authorised: {code} who are you"):
+        run(api, lambda client: wait_for_crd(client, lambda _: None))
+
+
+@pytest.mark.parametrize(
+    "late", [lambda: refusal(503, "starting"), lambda: web.Response(text="<html>"), lambda: answer([])]
+)
+def test_clusters_that_do_not_answer_yet_must_be_waited_for(
+    late: Callable[[], web.StreamResponse],
+) -> None:
+    api = Api(answers={"/version": late})
+
+    async def body(client: Client) -> str:
+        checking = asyncio.create_task(check_server(client, "x"))
+        await until(lambda: len(api.asked) > 3)
+        assert not checking.done()
+        api.answers.clear()
+        return await checking
+
+    assert run(api, body) == "v1.36.2"
+
+
+@pytest.mark.parametrize("without", [lambda: refusal(404, "not found"), lambda: answer({"resources": []})])
+def test_clusters_without_the_crd_must_be_told_so_once_and_waited_for(
+    without: Callable[[], web.StreamResponse], caplog: pytest.LogCaptureFixture
+) -> None:
+    api, told = Api(answers={SETS: without}), []
+
+    async def body(client: Client) -> None:
+        waiting = asyncio.create_task(wait_for_crd(client, told.append))
+        await until(lambda: len(api.asked) > 3)
+        api.answers.clear()
+        await waiting
+
+    run(api, body)
+    assert len(told) == 2
+    assert told[0].startswith("the cluster has no CustomResourceDefinition leaderworkersets.leaderworkerset")
+    assert "lws crd | kubectl apply -f -" in told[0]
+    assert told[1] == ""
+    assert len(caplog.records) == 1
+
+
+# -- leading
+
+
+def a_lease(identity: str = "me") -> LeaseSettings:
+    return LeaseSettings("lws-system", "lease", identity, 1.0, 0.4, 0.05)
+
+
+def leading(client: Client, metrics: Metrics, **how: Any) -> Awaitable[None]:
+    return lead(client, metrics, options=Options(), lease_settings=a_lease(), **how)
+
+
+def test_leader_must_give_the_lease_back_when_it_is_stopped() -> None:
+    api = Api()
+
+    async def body(client: Client) -> None:
+        metrics = Metrics()
+        work = asyncio.create_task(_as_coroutine(leading(client, metrics)))
+        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        assert api.leases.holder == "me"
+        assert metrics.leads()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert api.leases.holder == ""
+        assert not metrics.leads()
+
+    run(api, body)
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
+
+
+def test_leader_that_loses_its_lease_must_end() -> None:
+    api = Api()
+
+    async def body(client: Client) -> None:
+        metrics = Metrics()
+        work = asyncio.create_task(_as_coroutine(leading(client, metrics)))
+        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        api.leases.renew("other")
+        await asyncio.wait_for(work, 2)
+
+    run(api, body)
+    assert api.leases.holder == "other"
+
+
+def test_standby_never_watches_anything() -> None:
+    api = Api()
+    api.leases.renew("other")
+
+    async def body(client: Client) -> None:
+        work = asyncio.create_task(_as_coroutine(leading(client, Metrics())))
+        await until(lambda: len(api.asked) > 3)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert all("/leases" in path for path in api.asked)
+
+
+def test_dry_run_never_takes_the_lease() -> None:
+    api = Api()
+
+    async def body(client: Client) -> None:
+        metrics = Metrics()
+        work = asyncio.create_task(_as_coroutine(leading(client, metrics, dry_run=True)))
+        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert not any("/leases" in path for path in api.asked)
+    assert api.writes == []
+
+
+def test_namespaces_must_be_all_that_is_listed() -> None:
+    api = Api()
+
+    async def body(client: Client) -> None:
+        metrics = Metrics()
+        work = asyncio.create_task(_as_coroutine(leading(client, metrics, namespaces=("a", "b"))))
+        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    listed = {path for path in api.asked if "/leases" not in path}
+    assert all("/namespaces/a/" in path or "/namespaces/b/" in path for path in listed)
+    assert len(listed) == 2 * 5
+
+
+def test_bug_of_the_operators_own_must_end_it_and_give_the_lease_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = Api()
+
+    async def explode(_: object) -> None:
+        await asyncio.sleep(0.05)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Leading, "run", explode)
+    with pytest.raises(ZeroDivisionError):
+        run(api, lambda client: leading(client, Metrics()))
+    assert api.leases.holder == ""
+
+
+def test_bug_in_the_watch_of_nodes_must_end_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api()
+
+    async def body(client: Client) -> None:
+        leads = Leading(
+            client, Metrics(), options=Options(), namespaces=(), may_write=lambda: True, dry_run=False
+        )
+
+        async def explode() -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(leads._nodes, "run", explode)
+        work = asyncio.create_task(leads.run())
+        await until(lambda: leads.manager._synced)
+        leads._want_nodes()
+        leads._want_nodes()
+        await work
+
+    with pytest.raises(ExceptionGroup):
+        run(api, body)
+
+
+# -- signals
+
+
+def test_signal_must_stop_the_work_and_tell_a_failure_of_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    stopping: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            raise ZeroDivisionError("a bug")
+
+    async def inner() -> bool:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return await until_signal(work(), lambda: stopping.append("now"))
+
+    assert asyncio.run(inner()) is True
+    assert stopping == ["now"]
+    record = next(record for record in caplog.records if record.message == "failed while it stopped")
+    assert record.exc_info is not None
+
+
+def test_work_that_ends_or_fails_must_be_told_apart_from_a_signal() -> None:
+    async def ends() -> None:
+        return
+
+    async def fails() -> None:
+        raise Unusable("no")
+
+    assert asyncio.run(until_signal(ends())) is False
+    with pytest.raises(Unusable):
+        asyncio.run(until_signal(fails()))
+
+
+# -- the process
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[Api, str]]:
+    """An API server in a thread of its own, and its URL."""
+    api, started = Api(), threading.Event()
+    running: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        async with serving(api.handle) as url:
+            end = asyncio.Event()
+            running.append((url, asyncio.get_running_loop(), end))
+            started.set()
+            await end.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    started.wait(5)
+    url, loop, end = running[0]
+    yield api, url
+    loop.call_soon_threadsafe(end.set)
+    thread.join()
+
+
+def kubeconfig(folder: Path, url: str, user: dict[str, Any] | None = None) -> Path:
+    path = folder / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "x",
+                "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+                "clusters": [{"name": "x", "cluster": {"server": url}}],
+                "users": [{"name": "x", "user": user or {}}],
+            }
+        )
+    )
+    return path
+
+
+def launch(folder: Path, config: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
+    settings = folder / "config.yaml"
+    settings.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "config.lws.x-k8s.io/v1alpha1",
+                "kind": "Configuration",
+                "metrics": {"bindAddress": "0"},
+                "health": {"healthProbeBindAddress": "0"},
+            }
+        )
+    )
+    command = [sys.executable, "-m", "lws_runtime.cli", "operator", "--config", str(settings)]
+    command += ["--kubeconfig", str(config), *flags]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ENABLE_WEBHOOKS": "false", **environment},
+    )
+
+
+def end_of(started: subprocess.Popen[str], timeout_s: float = 15.0) -> tuple[int, str, str]:
+    try:
+        out, err = started.communicate(timeout=timeout_s)
+    finally:
+        started.kill()
+    return started.returncode, out, err
+
+
+def terminated(started: subprocess.Popen[str]) -> tuple[int, float, str]:
+    """Exit code after SIGTERM, how long that took, and what it wrote to standard error."""
+    began_s = time.monotonic()
+    started.send_signal(signal.SIGTERM)
+    code, _, err = end_of(started)
+    return code, time.monotonic() - began_s, err
+
+
+def wait_for(check: Callable[[], Any], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def test_process_must_end_with_0_and_without_its_lease_on_sigterm(
+    tmp_path: Path, server: tuple[Api, str]
+) -> None:
+    api, url = server
+    started = launch(tmp_path, kubeconfig(tmp_path, url))
+    wait_for(lambda: any("pods" in path for path in api.asked))
+    assert api.leases.holder != ""
+    code, took_s, err = terminated(started)
+    assert (code, api.leases.holder) == (0, "")
+    assert took_s < 3
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines[-1]["msg"] == "stopping"
+    assert all({"ts", "level", "msg"} <= set(line) for line in lines)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
+def test_process_must_end_with_0_whenever_sigterm_comes(
+    tmp_path: Path, server: tuple[Api, str], after_s: float
+) -> None:
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]))
+    wait_for(lambda: _catches_sigterm(started.pid))
+    time.sleep(after_s)
+    code, took_s, err = terminated(started)
+    assert code == 0, err
+    assert took_s < 5
+
+
+def _catches_sigterm(pid: int) -> bool:
+    """Whether the process has got so far that it handles the signal: Python's own start does not."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("hung", ["plugin", "server"])
+def test_process_must_end_in_time_whatever_hangs(tmp_path: Path, server: tuple[Api, str], hung: str) -> None:
+    api, url = server
+    user = None
+    reached = tmp_path / "reached"
+    if hung == "plugin":
+        script = f"touch {reached}; sleep 60"
+        exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]}
+        user = {"exec": exec_}
+    else:
+        api.leases.delay_s = 60.0
+    started = launch(tmp_path, kubeconfig(tmp_path, url, user))
+    wait_for(lambda: reached.exists() if hung == "plugin" else api.leases.asked)
+    code, took_s, err = terminated(started)
+    assert code == 0, err
+    assert took_s < 4  # without being made to end
+
+
+def test_process_must_be_made_to_end_when_it_does_not(tmp_path: Path, server: tuple[Api, str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import asyncio, time\n"
+        "from lws_runtime.operator import process\n"
+        "async def stuck(*_, **__):\n"
+        "    try: await asyncio.to_thread(time.sleep, 60)\n"  # such as a name that is looked up
+        "    finally: print('stuck', flush=True)\n"
+        "process.lead = stuck\n"
+        "from lws_runtime.cli import operator\n"
+        "operator._END_S = 1.0\n"
+    )
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=str(tmp_path))
+    wait_for(lambda: SETS in server[0].asked)
+    code, took_s, err = terminated(started)
+    assert code == 0, err
+    assert took_s < 2
+
+
+@pytest.mark.parametrize("what", ["missing", "no-yaml", "plugin", "unauthorised", "old"])
+def test_process_must_say_in_one_line_why_a_cluster_cannot_be_used(
+    tmp_path: Path, server: tuple[Api, str], what: str
+) -> None:
+    api, url = server
+    config = kubeconfig(tmp_path, url, {"token": "secret"})
+    words = {
+        "missing": "cannot be read: No such file",
+        "no-yaml": str(config),
+        "plugin": "the plugin 'false' ended with code 1",
+        "unauthorised": "not authorised: 401 Unauthorized",
+        "old": "Kubernetes v1.26.1 is too old",
+    }[what]
+    if what == "missing":
+        config.unlink()
+    elif what == "no-yaml":
+        config.write_text("users: [{token: secret")
+    elif what == "plugin":
+        exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}
+        kubeconfig(tmp_path, url, {"exec": exec_})
+    elif what == "unauthorised":
+        api.answers["/version"] = lambda: refusal(401, "Unauthorized")
+    else:
+        api.version = {"major": "1", "minor": "26", "gitVersion": "v1.26.1"}
+    code, out, err = end_of(launch(tmp_path, config))
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    assert words in err
+    assert "secret" not in err
+
+
+def test_process_must_log_a_bug_with_its_traceback_and_end_with_1(
+    tmp_path: Path, server: tuple[Api, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from lws_runtime.operator import process\n"
+        "async def explode(*_, **__): raise ZeroDivisionError('a bug')\n"
+        "process.lead = explode\n"
+    )
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=str(tmp_path))
+    code, _, err = end_of(started)
+    assert code == 1
+    last = json.loads(err.splitlines()[-1])
+    assert last["msg"] == "a bug: the operator failed"
+    assert "ZeroDivisionError: a bug" in last["error"]
+
+
+def test_waiting_must_name_every_reason() -> None:
+    waiting = process._Waiting()
+    assert waiting() == "the API server has not answered yet"
+    waiting.say("server", "")
+    waiting.say("crd", "there is no CRD")
+    assert waiting() == "there is no CRD"
+    waiting.say("crd", "")
+    assert waiting() == ""
+
+
+def test_logs_must_be_one_object_a_line_or_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    from lws_runtime.operator.logs import set_up  # noqa: PLC0415  # replaces the handlers of this process
+
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        set_up(logging.INFO, "json")
+        log = logging.getLogger("test")
+        log.info("two\nlines", extra={"set": "default/serve", "group": 3})
+        log.debug("not told")
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("failed")
+        set_up(logging.INFO, "console")
+        log.info("told", extra={"set": "default/serve"})
+    finally:
+        logging.getLogger().handlers[:] = before
+        logging.getLogger().setLevel(level)
+    *structured, people = capsys.readouterr().err.splitlines()
+    first, second = (json.loads(line) for line in structured)
+    assert (first["msg"], first["set"], first["group"], first["level"]) == (
+        "two\nlines",
+        "default/serve",
+        3,
+        "info",
+    )
+    assert "ValueError: why" in second["error"]
+    assert people.endswith("info    told  set=default/serve")
