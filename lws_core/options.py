@@ -22,6 +22,6 @@ class Options:
     gang_scheduling: bool = False
     exclusive_across_namespaces: bool = False
     recreation_limit: int | None = None
-    broken_after_s: float = 30.0
+    broken_after_s: float = 300.0
     progress_deadline_s: float = 600.0
     status_interval_s: float = 1.0

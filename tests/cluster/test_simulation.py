@@ -45,7 +45,6 @@ SCRIPTS = {
     """,
     "third-template": """
         - template: {}
-        - ready: [5]
         - template: {}
         - ready: [5]
         - ready: [4]
@@ -56,15 +55,9 @@ SCRIPTS = {
     """,
     "revert": """
         - template: {}
-        - ready: [4]
-        - ready: [5]
         - revert: true
-        - ready: [5]
-        - ready: [4]
         - ready: [3]
         - ready: [2]
-        - ready: [1]
-        - ready: [0]
     """,
     "scale-up-in-mid-flight": """
         - template: {}
