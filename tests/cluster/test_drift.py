@@ -49,9 +49,10 @@ def uids(sandbox: Sandbox) -> dict[str, str]:
 
 def stalled(sandbox: Sandbox, name: str, reason: str, timeout_s: float = 30.0) -> str:
     """The words of the condition Stalled once it is true for a reason; the event says the same."""
-    found = sandbox.wait(
+    found: Manifest | None = sandbox.wait(
         f"{name} is Stalled for {reason}", lambda: _stalled(sandbox, name, reason), timeout_s
     )
+    assert found is not None
     message = str(found["message"])
     wait_event(sandbox, reason, message[:60])  # the event tells how it began
     return message
@@ -253,7 +254,9 @@ def test_foreign_objects_are_never_touched_and_are_healed_once_they_are_gone(
     before = {name: sandbox.must_get(kind, name) for kind, name, _ in foreign}
 
     for _, _, name in foreign:
-        unique = {"networkConfig": {"subdomainPolicy": "UniquePerReplica"}} if "group" in name else {}
+        unique: dict[str, Any] = (
+            {"networkConfig": {"subdomainPolicy": "UniquePerReplica"}} if "group" in name else {}
+        )
         sandbox.apply(lws(name, replicas=2, **unique))
     for kind, needed, name in foreign:
         words = f"{kind} {needed} does not belong to this set and is left alone, but its name is needed"
