@@ -193,6 +193,7 @@ def test_set_made_again_at_once_always_becomes_available(sandbox: Sandbox, image
     ]
     assert {uid(one) for one in sandbox.all("PersistentVolumeClaim")} == claims
     assert len(own_revisions(sandbox)) == 1
+    assert sandbox.events("ForeignObject") == []  # what is about to go stands in nobody's way
 
 
 @pytest.mark.usefixtures("slow_kubelet", "operator")
