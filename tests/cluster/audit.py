@@ -12,6 +12,9 @@ import attrs
 
 WRITES: Final = ("create", "update", "patch", "delete", "deletecollection")
 
+MANAGER: Final = "system:serviceaccount:lws-system:lws-controller-manager"
+"""The operator where it runs as an installation lets it."""
+
 POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -19,9 +22,9 @@ POLICY: Final = {
     "rules": [
         {"level": "None", "users": ["system:apiserver"]},
         {"level": "None", "resources": [{"group": "coordination.k8s.io"}], "users": ["controllers"]},
-        {"level": "Request", "users": ["operator"], "verbs": list(WRITES)},
+        {"level": "Request", "users": ["operator", MANAGER], "verbs": list(WRITES)},
         {"level": "Metadata", "verbs": list(WRITES)},
-        {"level": "Metadata", "users": ["operator"]},
+        {"level": "Metadata", "users": ["operator", MANAGER]},
         {"level": "None"},
     ],
 }

@@ -43,9 +43,11 @@ class Operator:
         environment: Mapping[str, str] | None = None,
         server: str | None = None,
         flags: Sequence[str] = (),
+        token: str = "",
     ) -> None:
         """`config` is laid over the configuration that the tests use, table by table. `server`: where it
-        finds the API server, for a test that stands between them. `flags`: of the command."""
+        finds the API server, for a test that stands between them. `flags`: of the command.
+        `token`: who it is, if not that user."""
         self.plane = plane
         self.name = name
         self.folder = plane.folder / name
@@ -54,7 +56,7 @@ class Operator:
         self.process: Process | None = None
         self._flags = flags
         self._environment = {
-            "KUBECONFIG": str(self._kubeconfig(user, server)),
+            "KUBECONFIG": str(self._kubeconfig(user, server, token)),
             "POD_NAMESPACE": NAMESPACE,
             "POD_NAME": name,
             **(environment or {}),
@@ -63,11 +65,13 @@ class Operator:
         self.config_file.write_text(yaml.safe_dump(_merged(self._config(), config or {})))
         self.log = self.folder / "operator.log"
 
-    def _kubeconfig(self, user: str, server: str | None) -> Path:
+    def _kubeconfig(self, user: str, server: str | None, token: str) -> Path:
         path = self.folder / "kubeconfig"
         config = yaml.safe_load(self.plane.kubeconfig(user).read_text())
         if server is not None:
             config["clusters"][0]["cluster"]["server"] = server
+        if token:
+            config["users"][0]["user"]["token"] = token
         path.write_text(yaml.safe_dump(config))
         path.chmod(0o600)
         return path
