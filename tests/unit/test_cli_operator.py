@@ -34,9 +34,11 @@ class Served:
         self.kubeconfig = ""
         self.level, self.encoder = 0, ""
         self.end: bool | Exception = True
+        self.on_sigterm: Any = None
 
     async def serve(self, settings: Settings, kubeconfig: str, _: object) -> bool:
         self.settings, self.kubeconfig = settings, kubeconfig
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
         if isinstance(self.end, Exception):
             raise self.end
         return self.end
@@ -147,6 +149,14 @@ def test_ends_must_have_their_code_and_one_line(
     served.end = end
     result = lws()
     assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_sigterm_must_end_it_with_0_before_anything_runs_and_do_nothing_at_the_end(served: Served) -> None:
+    assert lws().exit_code == 0
+    with pytest.raises(SystemExit) as ended:
+        served.on_sigterm(signal.SIGTERM, None)
+    assert ended.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_every_flag_must_be_told_by_help() -> None:

@@ -377,6 +377,11 @@ def launch(folder: Path, config: Path, *flags: str, **environment: str) -> subpr
     )
 
 
+def before(folder: Path) -> str:
+    """A PYTHONPATH with a folder before what is on it."""
+    return os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+
+
 def end_of(started: subprocess.Popen[str], timeout_s: float = 15.0) -> tuple[int, str, str]:
     try:
         out, err = started.communicate(timeout=timeout_s)
@@ -463,7 +468,7 @@ def test_process_must_be_made_to_end_when_it_does_not(tmp_path: Path, server: tu
         "from lws_runtime.cli import operator\n"
         "operator._END_S = 1.0\n"
     )
-    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=str(tmp_path))
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=before(tmp_path))
     wait_for(lambda: SETS in server[0].asked)
     code, took_s, err = terminated(started)
     assert code == 0, err
@@ -510,7 +515,7 @@ def test_process_must_log_a_bug_with_its_traceback_and_end_with_1(
         "async def explode(*_, **__): raise ZeroDivisionError('a bug')\n"
         "process.lead = explode\n"
     )
-    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=str(tmp_path))
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=before(tmp_path))
     code, _, err = end_of(started)
     assert code == 1
     last = json.loads(err.splitlines()[-1])
