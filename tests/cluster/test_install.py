@@ -6,7 +6,10 @@ installation: the webhooks' Service points to this machine, at the port that the
 
 from __future__ import annotations
 
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +21,11 @@ import yaml
 from audit import MANAGER, Entry
 from client import JSON_PATCH, Client, Manifest, Refused, eventually
 from conftest import ROOT
-from control_plane import ControlPlane, Setup
-from kubelet import Kubelet
+from control_plane import ControlPlane, Setup, token
+from kubelet import Kubelet, Node
 from operator_process import CONFIGURATIONS, Operator
 from sandbox import Sandbox, conditions
-from sets import lws
+from sets import lws, set_image, uid
 
 from lws_core import names
 from lws_core.values import as_map, freeze
@@ -41,6 +44,16 @@ PLACES: Final = {
 }
 """Each resource's group, and the name of what a right to it is for."""
 
+READ_AGAIN: Final = ("leaderworkersets", "statefulsets", "controllerrevisions", "pods", "services", "nodes")
+UNUSED: Final = {
+    "delete statefulsets": "the workers of a leader on a lost node",
+    "update leaderworkersets/finalizers": "owner references, where an admission plugin checks them",
+    "update pods/finalizers": "the same",
+    "patch controllerrevisions": "one that is gone back to while groups are still of it",
+    **{f"get {one}": "after a write that failed, or nobody answered" for one in READ_AGAIN},
+}
+"""Of what the operator may do, what the test may have no occasion for."""
+
 
 @attrs.define
 class Installation:
@@ -52,6 +65,7 @@ class Installation:
     """What kubectl printed, of a client-side apply and then of a server-side one."""
 
     operator: Operator
+    kubelet: Kubelet
     client: Client
     mark: int
 
@@ -94,8 +108,9 @@ def installation(empty: ControlPlane) -> Iterator[Installation]:
     point_webhooks_to(client, operator.webhook_port)
     client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "user"}})
     sandbox = Sandbox(empty, "user")
-    with Kubelet(empty.client("kubelet"), namespace="user"):
-        yield Installation(empty, sandbox, told, operator.start(SOON_S), client, mark)
+    nodes = [Node(f"node-{index}", {"zone": f"zone-{index}"}) for index in range(2)]
+    with Kubelet(empty.client("kubelet"), nodes, namespace="user") as kubelet:
+        yield Installation(empty, sandbox, told, operator.start(SOON_S), kubelet, client, mark)
         operator.stop()
 
 
@@ -148,30 +163,73 @@ def test_every_object_always_is_applied_without_a_warning(installation: Installa
     assert {how for _, how in second} == {"serverside-applied"}
 
 
-def test_operator_always_needs_what_its_installation_gives_and_no_more(installation: Installation) -> None:
-    """It makes certificates, is asked by the API server, leads, and rolls a set out and back: nothing of
-    what it asks for is forbidden."""
-    box, client = installation.sandbox, installation.client
+def test_operator_always_is_asked_by_the_api_server_with_a_certificate_of_its_own(
+    installation: Installation,
+) -> None:
+    client = installation.client
     for kind, name in CONFIGURATIONS.items():
         hooks = client.request("GET", client.path(REGISTRATION, kind, None, name))["webhooks"]
         assert all(hook["clientConfig"].get("caBundle") for hook in hooks)
     secret = installed(client, "Secret", "lws-webhook-server-cert")
     assert {"ca.crt", "ca.key", "tls.crt", "tls.key"} <= set(secret["data"])
     with pytest.raises(Refused, match="size must be equal or greater than 1"):
-        box.apply(lws("wrong", size=0))
+        installation.sandbox.apply(lws("wrong", size=0))
 
+
+def test_operator_always_needs_just_the_rights_that_its_installation_gives(
+    installation: Installation,
+) -> None:
+    """It leads, rolls a set out and back, recreates a group and places others: nothing that it asks for is
+    forbidden, and of what it may do it does everything but what is explained."""
+    box, client = installation.sandbox, installation.client
     box.apply(ROOT / "examples" / "lws.yaml")
     (found,) = box.all(names.KIND)
-    name = found["metadata"]["name"]
+    name, groups = found["metadata"]["name"], found["spec"]["replicas"]
     box.wait_condition(name, "Available", timeout_s=SOON_S)
     lease = installed(client, "Lease", "b8b2488c.x-k8s.io", "coordination.k8s.io/v1")
     assert lease["spec"]["holderIdentity"]
-    for image in ("img:2", "img:3"):
-        at = "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0/image"
-        box.patch(names.KIND, name, [{"op": "replace", "path": at, "value": image}], JSON_PATCH)
-        box.wait_ready(name, found["spec"]["replicas"], timeout_s=SOON_S)
-    box.wait("events are told", box.events)
+    before = found["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["image"]
+    for image in ("img:2", before, "img:2"):
+        set_image(box, name, image)
+        box.wait_ready(name, groups, timeout_s=SOON_S)
+    leader = uid(box.must_get("Pod", f"{name}-0"))
+    installation.kubelet.restart_container(f"{name}-0-1")
+    box.wait("its group is recreated", lambda: uid(box.must_get("Pod", f"{name}-0")) != leader, SOON_S)
+    box.wait_ready(name, groups, timeout_s=SOON_S)
+    box.apply(lws("placed", annotations={names.EXCLUSIVE_TOPOLOGY: "zone"}))
+    box.wait_ready("placed", 2, timeout_s=SOON_S)
+    assert scrape(installation.operator) == 403
+
     assert [str(one) for one in installation.refused()] == []
+    assert granted(installation.plane) - used(installation) - set(UNUSED) == set()
+
+
+def scrape(operator: Operator) -> int:
+    """How the metrics answer a user without rights."""
+    headers = {"Authorization": f"Bearer {token('nobody')}"}
+    request = urllib.request.Request(f"https://127.0.0.1:{operator.metrics_port}/metrics", headers=headers)
+    try:
+        urllib.request.urlopen(request, timeout=15, context=ssl._create_unverified_context()).close()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+    return 200
+
+
+def granted(plane: ControlPlane) -> set[str]:
+    """What the installation lets the operator do."""
+    roles = [one for one in rights.rendered(plane.programs["kubectl"]) if one["kind"].endswith("Role")]
+    rules = [rule for one in roles if one["metadata"]["name"] == "lws-manager-role" for rule in one["rules"]]
+    return {
+        f"{verb} {resource}" for rule in rules for verb in rule["verbs"] for resource in rule["resources"]
+    }
+
+
+def used(installation: Installation) -> set[str]:
+    """What it has done."""
+    entries = installation.plane.audit.entries(installation.mark)
+    mine = [one for one in entries if one.user == MANAGER]
+    return {f"{one.verb} {one.resource}{one.subresource and '/' + one.subresource}" for one in mine}
 
 
 def without(resource: str, verb: str) -> Callable[[list[Manifest]], list[Manifest]]:
