@@ -35,8 +35,9 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
         return memory
     key = action_key(action)
     memory = evolve(memory, pending=memory.pending.without(key))
-    if isinstance(action, Delete) and action.ref.kind == "Pod":
-        memory = evolve(memory, deleting=with_bit(memory.deleting, group_of(memory, action.ref), False))
+    group = group_of(memory, action.ref)  # none where the set has gone meanwhile
+    if isinstance(action, Delete) and action.ref.kind == "Pod" and group >= 0:
+        memory = evolve(memory, deleting=with_bit(memory.deleting, group, False))
     if outcome.ok or (outcome.code == 404 and isinstance(action, Delete | Read)):
         return _succeed(memory, action, outcome, now_s)
     return _fail(memory, key, action, outcome, now_s)
@@ -68,9 +69,9 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
         memory = evolve(memory, bereft=tuple(name for name in memory.bereft if name != thing.name))
     event = event_of(before, action, thing)
     notices = memory.notices if event is None else (*memory.notices, event)
-    if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None:
-        begun = with_bit(memory.begun, group_of(memory, action.ref), True)
-        return evolve(memory, begun=begun)
+    group = group_of(memory, action.ref)  # none where the set has gone meanwhile
+    if isinstance(action, Create) and action.ref.kind == "StatefulSet" and event is None and group >= 0:
+        return evolve(memory, begun=with_bit(memory.begun, group, True))
     return evolve(memory, notices=notices)
 
 

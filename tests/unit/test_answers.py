@@ -177,3 +177,22 @@ def test_failure_of_what_is_not_for_users_never_is_an_event(action: Request) -> 
 
 def test_stale_view_never_is_an_event() -> None:
     assert answered(APPLY, Outcome(409)).notices == ()
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Pod"])
+def test_answer_that_comes_after_its_set_has_gone_never_breaks_anything(kind: Any) -> None:
+    memory = lose(see(Memory(), live()), Gone("LeaderWorkerSet", live().name, live().metadata.uid))
+    made = freeze_map(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "serve", "namespace": "default"},
+        }
+    )
+    action: Request = Create(made, "")
+    if kind == "Pod":
+        action = Delete(Ref("Pod", "default", "serve-0"), "u", "1", "Background", "")
+    assert (
+        hear(memory, action, Outcome(200, statefulset() if kind == "StatefulSet" else None), START_S).lws
+        is None
+    )
