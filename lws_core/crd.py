@@ -70,7 +70,6 @@ def compose_crd(definitions: Definitions) -> FrozenMap[Json]:
                 "group": GROUP,
                 "names": names,
                 "scope": "Namespaced",
-                "conversion": {"strategy": "None"},
                 "versions": (version,),
             },
         }

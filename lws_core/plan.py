@@ -202,7 +202,10 @@ def plan_group(
         return GroupPlan(group.index)
     if group.index >= statefulset.replicas:
         return GroupPlan(group.index)  # scaled away, and about to go
-    if leader.owner is None or leader.owner.uid != statefulset.uid:
+    owner = leader.owner
+    if owner is None or owner.uid != statefulset.uid:
+        if owner is not None and (owner.kind, owner.name) == ("StatefulSet", statefulset.name):
+            return GroupPlan(group.index)  # of an earlier set of this name, and about to go
         return GroupPlan(
             group.index,
             trouble=Trouble(

@@ -384,6 +384,10 @@ def test_groups_never_share_a_domain_and_workers_are_always_beside_their_leader(
             taken.setdefault(group, set()).add(domain[pod["spec"]["nodeName"]])
     assert sorted(pool for of_group in taken.values() for pool in of_group) == pools
     assert all(len(of_group) == 1 for of_group in taken.values())
+    for pod in sandbox.pods("serve-exclusive").values():
+        (pool,) = taken["serve-exclusive", label(pod, names.GROUP_INDEX)]
+        bound = pod["spec"].get("nodeSelector")  # the scheduler prefers the leader's pool, this demands it
+        assert bound == (None if label(pod, names.WORKER_INDEX) == "0" else {POOL: pool})
 
     sandbox.scale(names.KIND, "serve-exclusive", 2)
     sandbox.wait_ready("other", 2)

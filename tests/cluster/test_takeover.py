@@ -399,8 +399,8 @@ def test_recorded_state_always_is_loaded_whole(left: Stage, state: str) -> None:
 def test_dry_run_never_prints_anything_for_a_set_that_rests(plans: list[str]) -> None:
     """Beside the other controller: only the rollout that stood still for its pace is gone on with."""
     assert sorted(line.split(": would ")[1].split(":")[0] for line in plans) == [
-        "Delete Pod mid-2",
-        "Delete Pod mid-3",
+        "delete Pod mid-2",
+        "delete Pod mid-3",
     ]
 
 

@@ -16,7 +16,7 @@ from loopback import Leases, client_of, serving, until
 from lws_runtime.kube.client import Client
 from lws_runtime.kube.lease import Lease, LeaseSettings
 
-DURATION_S, DEADLINE_S, RETRY_S = 1.0, 0.4, 0.04
+DURATION_S, DEADLINE_S, RETRY_S = 1.0, 0.6, 0.04
 
 
 def settings(identity: str) -> LeaseSettings:
@@ -114,7 +114,7 @@ def test_lease_must_be_lost_when_it_cannot_be_renewed() -> None:
         leases.fails = lambda _: True
         began_s = time.monotonic()
         await asyncio.wait_for(lease.hold(), 2)
-        assert DEADLINE_S - 0.1 < time.monotonic() - began_s < DEADLINE_S + RETRY_S + 0.2
+        assert DEADLINE_S - 0.1 < time.monotonic() - began_s < DEADLINE_S + RETRY_S + 0.3
         assert not lease.may_write()
 
     run(leases, body)
@@ -129,7 +129,7 @@ def test_lease_must_be_lost_by_the_deadline_when_the_server_hangs() -> None:
         leases.delay_s = 30.0
         began_s = time.monotonic()
         await asyncio.wait_for(lease.hold(), 2)
-        assert time.monotonic() - began_s < 0.4  # no request has as little time
+        assert time.monotonic() - began_s < 0.45  # no request has as little time
         assert not lease.may_write()
 
     run(leases, body)

@@ -271,7 +271,7 @@ def test_workers_always_wait_for_a_leader_that_is_to_be_ready_first() -> None:
 @pytest.mark.parametrize(
     ("one", "then", "obstacle"),
     [
-        (Group(0, leader(0, owner=Owner("StatefulSet", "serve", "x"))), LIVE, "Foreign"),
+        (Group(0, leader(0, owner=Owner("StatefulSet", "other", "x"))), LIVE, "Foreign"),
         (Group(0, leader(0, owner=None)), LIVE, "Foreign"),
         (Group(0, leader(0, group_key="")), LIVE, "NoAdmission"),
         (Group(0, leader(0, names_a_leader=True)), LIVE, "OldKubernetes"),
