@@ -327,3 +327,9 @@ def test_existing_child_of_the_leader_never_is_made_again() -> None:
     assert kinds(planned(one, unique, unique)) == []
     stale = attrs.evolve(one, service=attrs.evolve(service, owner=Owner("Pod", "serve-0", "earlier")))
     assert kinds(planned(stale, unique, unique)) == ["Service"]
+
+
+def test_leader_of_an_earlier_set_always_is_waited_for_and_never_called_foreign() -> None:
+    plan = planned(Group(0, leader(0, owner=Owner("StatefulSet", "serve", "earlier"))))
+    assert plan.missing == ()
+    assert plan.trouble is None
