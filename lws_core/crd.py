@@ -61,6 +61,8 @@ def compose_crd(definitions: Definitions) -> FrozenMap[Json]:
         "schema": {"openAPIV3Schema": schema},
         "subresources": {"status": {}, "scale": _SCALE},
     }
+    # Without `conversion`, whose default is none: where the Go controller has put a conversion webhook, which
+    # nothing ever calls, an apply that said so would be refused for the fields that it leaves behind.
     return freeze_map(
         {
             "apiVersion": "apiextensions.k8s.io/v1",

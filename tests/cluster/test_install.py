@@ -373,6 +373,23 @@ def test_gang_scheduling_component_always_changes_that_alone(empty: ControlPlane
     assert sorted(kinds) == ["ClusterRole", "ClusterRoleBinding", "ConfigMap"]
 
 
+# -- over what was there
+
+
+def test_crd_always_is_applied_over_one_with_a_conversion_webhook(empty: ControlPlane) -> None:
+    """Which the Go controller has, and which nothing ever calls."""
+    crd, client = DEPLOY / "crd" / "leaderworkerset.x-k8s.io_leaderworkersets.yaml", empty.client()
+    must(kubectl(empty, "apply", "--server-side", "--force-conflicts", "-f", str(crd)))
+    service = {"name": "lws-webhook-service", "namespace": rights.NAMESPACE, "path": "/convert"}
+    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"service": service}}
+    version, kind = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
+    path = client.path(version, kind, None, f"{names.PLURAL}.{names.GROUP}")
+    client.patch(path, {"spec": {"conversion": {"strategy": "Webhook", "webhook": webhook}}})
+
+    must(kubectl(empty, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", str(crd)))
+    client.patch(path, {"spec": {"conversion": {"strategy": "None", "webhook": None}}})
+
+
 # -- away with it
 
 

@@ -47,7 +47,6 @@ def test_crd_always_has_the_names_and_columns_of_the_api() -> None:
                 "shortNames": ["lws"],
             },
             "scope": "Namespaced",
-            "conversion": {"strategy": "None"},
         }
     )
     assert as_map(VERSION).without("schema") == freeze(
