@@ -6,6 +6,7 @@ installation: the webhooks' Service points to this machine, at the port that the
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 import urllib.error
@@ -390,6 +391,59 @@ def test_crd_always_is_applied_over_one_with_a_conversion_webhook(empty: Control
 
     must(kubectl(empty, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", str(crd)))
     client.patch(path, {"spec": {"conversion": {"strategy": "None", "webhook": None}}})
+
+
+def test_installation_applied_again_never_takes_away_what_the_operator_has_put_there(
+    installation: Installation,
+) -> None:
+    client = installation.client
+    before = certificates(client)
+    must(kubectl(installation.plane, "apply", "--server-side", "-k", str(DEPLOY)))
+    must(kubectl(installation.plane, "apply", "-k", str(DEPLOY)))
+    assert certificates(client) == before
+    assert all(before)
+
+
+def certificates(client: Client) -> list[Any]:
+    """What the Secret holds, and each webhook's bundle."""
+    bundles = [
+        hook["clientConfig"].get("caBundle")
+        for kind, name in CONFIGURATIONS.items()
+        for hook in client.request("GET", client.path(REGISTRATION, kind, None, name))["webhooks"]
+    ]
+    return [installed(client, "Secret", "lws-webhook-server-cert").get("data"), *bundles]
+
+
+# -- what the documentation has its reader write
+
+
+def test_folders_of_the_documentation_always_render(empty: ControlPlane, tmp_path: Path) -> None:
+    """The reader's own kustomization.yaml, then with gang scheduling, then with cert-manager."""
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    own, gang, certificate, patches = re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    (folder / "certificate.yaml").write_text(certificate)
+    with_certificate = own.replace("- ../deploy\n", "- ../deploy\n- certificate.yaml\n")
+    found = [
+        rendered_text(empty, folder, content) for content in (own, own + gang, with_certificate + patches)
+    ]
+    assert all("image: registry.example.com/lws:0.1.0" in one for one in found)
+    assert ["schedulerProvider: volcano" in one for one in found] == [False, True, False]
+    assert ["cert-manager.io/inject-ca-from: lws-system/lws-webhook" in one for one in found] == [
+        False,
+        False,
+        True,
+    ]
+    objects = [one for one in yaml.safe_load_all(found[2]) if one["kind"] == "Deployment"]
+    mounts = objects[0]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert Settings().webhook.cert_dir in [one["mountPath"] for one in mounts]
+
+
+def rendered_text(plane: ControlPlane, folder: Path, content: str) -> str:
+    (folder / "kustomization.yaml").write_text(content)
+    return must(kubectl(plane, "kustomize", "--load-restrictor=LoadRestrictionsNone", str(folder)))
 
 
 # -- away with it
