@@ -441,6 +441,21 @@ def test_folders_of_the_documentation_always_render(empty: ControlPlane, tmp_pat
     assert Settings().webhook.cert_dir in [one["mountPath"] for one in mounts]
 
 
+def test_namespace_of_another_name_always_is_said_everywhere(empty: ControlPlane, tmp_path: Path) -> None:
+    """Accounts, subjects, Services and webhooks go with it, those of the component as well."""
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    own = {
+        "namespace": "elsewhere",
+        "resources": ["../deploy"],
+        "components": ["../deploy/components/gang-scheduling"],
+    }
+    text = rendered_text(empty, folder, yaml.safe_dump(own))
+    assert rights.NAMESPACE not in text
+    assert text.count("namespace: elsewhere") > 10
+
+
 def rendered_text(plane: ControlPlane, folder: Path, content: str) -> str:
     (folder / "kustomization.yaml").write_text(content)
     return must(kubectl(plane, "kustomize", "--load-restrictor=LoadRestrictionsNone", str(folder)))
