@@ -45,6 +45,17 @@ def test_creations_must_be_posts_under_the_field_manager() -> None:
     assert body_of(Create(SERVICE, "why")) == thaw(SERVICE)
 
 
+def test_revisions_must_have_the_bytes_that_go_would_write() -> None:
+    """Or nobody could patch one later: its data must stay as they are, to the byte."""
+    metadata = {"name": "serve-1", "namespace": "default"}
+    data = {"b": "<", "a": {"d": 1, "c": "&"}}
+    manifest = {"kind": "ControllerRevision", "apiVersion": "apps/v1", "metadata": metadata, "data": data}
+    found = request(Create(freeze_map(manifest), "new")).body
+    assert found is not None
+    assert b'"data":{"a":{"c":"\\u0026","d":1},"b":"\\u003c"}' in found
+    assert json.loads(found) == manifest
+
+
 def test_applies_must_be_forced_and_of_json_that_is_yaml() -> None:
     made = request(Apply(SERVICE, "why"))
     assert (made.method, made.path) == ("PATCH", "/api/v1/namespaces/default/services/serve")
