@@ -8,7 +8,7 @@ from . import names
 from .actions import Apply, Create, Delete, Event, PatchStatus, Request
 from .evidence import Evidence
 from .memory import Memory, Unreadable
-from .observed import LeaderStatefulSet, Revision
+from .observed import LeaderStatefulSet, Revision, owned_by
 from .plan import position_of
 from .sights import Thing
 from .spec import LeaderWorkerSet
@@ -55,7 +55,7 @@ def recreation_event(action: Delete, evidence: Evidence) -> Event:
 def _revision_event(before: Memory, lws: LeaderWorkerSet, action: Create, revision: Revision) -> Event:
     """On what occasion it was made follows from the key that the leaders carry: the revision comes first."""
     leaders = before.statefulset
-    own = leaders is not None and leaders.owner is not None and leaders.owner.uid == lws.metadata.uid
+    own = leaders is not None and owned_by(leaders.owner, lws.metadata.uid)
     current = leaders.labels.get(names.REVISION_KEY, "") if leaders is not None and own else ""
     if not current:
         note = f"Creating revision with key {revision.key} for a newly created LeaderWorkerSet"

@@ -10,7 +10,7 @@ from .answers import action_key
 from .bits import GroupSet, below, indexes, members
 from .diff import diff_set
 from .memory import Memory
-from .observed import LeaderStatefulSet, Pod
+from .observed import LeaderStatefulSet, Pod, owned_by
 from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_set
 from .restart import encode_recreations
 from .spec import LeaderWorkerSet
@@ -20,7 +20,7 @@ from .values import FrozenMap, evolve
 def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
     """The leader StatefulSet if it is there and belongs to this very set."""
     statefulset = memory.statefulset
-    if statefulset is None or statefulset.owner is None or statefulset.owner.uid != lws.metadata.uid:
+    if statefulset is None or not owned_by(statefulset.owner, lws.metadata.uid):
         return None
     return statefulset
 
@@ -63,7 +63,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
     natives = {
         name: revision.key
         for name, revision in memory.natives.items()
-        if statefulset is not None and revision.owner is not None and revision.owner.uid == statefulset.uid
+        if statefulset is not None and owned_by(revision.owner, statefulset.uid)
     }
     view = SetView(
         lineage=memory.lineage,

@@ -14,7 +14,7 @@ import attrs
 
 from . import revision
 from .names import REVISION_KEY
-from .observed import LeaderStatefulSet, Revision
+from .observed import LeaderStatefulSet, Revision, owned_by
 from .spec import LeaderWorkerSet
 from .values import EMPTY, FrozenMap, Json
 
@@ -60,11 +60,7 @@ def trace(
     spec renders, so that a lost record can be written again from it. Cost: the number of revisions.
     """
     own = sorted(
-        (
-            r
-            for r in revisions
-            if r.owner is not None and r.owner.uid == lws.metadata.uid and not r.terminating
-        ),
+        (r for r in revisions if owned_by(r.owner, lws.metadata.uid) and not r.terminating),
         key=lambda r: (r.number, r.name),
     )
     records = {r.key: r.data for r in own}
@@ -113,7 +109,7 @@ def unneeded(
 ) -> tuple[Revision, ...]:
     """The set's own revisions whose key is not among `needed`, by name."""
     keep = frozenset(needed)
-    own = (r for r in revisions if r.owner is not None and r.owner.uid == lws.metadata.uid)
+    own = (r for r in revisions if owned_by(r.owner, lws.metadata.uid))
     return tuple(sorted((r for r in own if r.key not in keep and not r.terminating), key=lambda r: r.name))
 
 

@@ -25,6 +25,11 @@ class Owner:
     uid: str
 
 
+def owned_by(owner: Owner | None, uid: str) -> bool:
+    """Whether the controller owner of an object is the one of this UID."""
+    return owner is not None and owner.uid == uid
+
+
 @attrs.frozen
 class Pod:
     """A leader or worker pod.

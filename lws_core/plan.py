@@ -21,7 +21,7 @@ from .desired.service import group_service, shared_service
 from .desired.worker_statefulset import worker_statefulset
 from .history import History
 from .lineage import Lineage, unneeded
-from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
+from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet, owned_by
 from .options import Options
 from .rendered import Rendered, held, record_of, rendered_from
 from .restart import Hold, Recreate, Recreation, decide_restart
@@ -203,7 +203,7 @@ def plan_group(
     if group.index >= statefulset.replicas:
         return GroupPlan(group.index)  # scaled away, and about to go
     owner = leader.owner
-    if owner is None or owner.uid != statefulset.uid:
+    if not owned_by(owner, statefulset.uid):
         if owner is not None and (owner.kind, owner.name) == ("StatefulSet", statefulset.name):
             return GroupPlan(group.index)  # of an earlier set of this name, and about to go
         return GroupPlan(
@@ -423,4 +423,4 @@ def _topology(leader: Pod, node: Node | None) -> tuple[str | None, Trouble | Non
 
 
 def _owns(leader: Pod, child: Child | WorkerStatefulSet | None) -> bool:
-    return child is not None and child.owner is not None and child.owner.uid == leader.uid
+    return child is not None and owned_by(child.owner, leader.uid)

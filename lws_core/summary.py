@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 from .bits import GroupSet, with_bit
-from .observed import Group, Pod, WorkerStatefulSet
+from .observed import Group, Pod, WorkerStatefulSet, owned_by
 from .values import EMPTY, FrozenMap
 
 
@@ -98,19 +98,15 @@ def group_state(group: Group, statefulset_uid: str, size: int | None) -> GroupSt
 
 def is_member(worker: Pod, statefulset: WorkerStatefulSet, leader: Pod) -> bool:
     """Whether a worker pod belongs to this leader: worker pod, its StatefulSet, the leader, each by UID."""
-    return worker.owner is not None and worker.owner.uid == statefulset.uid and _is_own(statefulset, leader)
+    return owned_by(worker.owner, statefulset.uid) and _is_own(statefulset, leader)
 
 
 def _is_own(statefulset: WorkerStatefulSet, leader: Pod) -> bool:
-    return (
-        statefulset.owner is not None
-        and statefulset.owner.uid == leader.uid
-        and statefulset.revision_key == leader.revision_key
-    )
+    return owned_by(statefulset.owner, leader.uid) and statefulset.revision_key == leader.revision_key
 
 
 def _serves(pod: Pod, owner_uid: str) -> bool:
-    return pod.ready and not pod.terminating and pod.owner is not None and pod.owner.uid == owner_uid
+    return pod.ready and not pod.terminating and owned_by(pod.owner, owner_uid)
 
 
 def _all_serve(pods: tuple[Pod, ...], statefulset: WorkerStatefulSet, leader: Pod, size: int) -> bool:

@@ -10,7 +10,7 @@ from .diff import diff_group, recreate_group
 from .history import remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
-from .observed import Node, Pod
+from .observed import Node, Pod, owned_by
 from .plan import GroupPlan, Trouble, plan_group
 from .restart import Hold, Recreate
 from .spec import LeaderWorkerSet
@@ -115,7 +115,7 @@ def _release(lws: LeaderWorkerSet, record: Record, trouble: Trouble) -> tuple[Re
     workers, leader = record.group.statefulset, record.group.leader
     if trouble.obstacle != "NodeLost" or workers is None or workers.terminating:
         return ()
-    if leader is None or workers.owner is None or workers.owner.uid != leader.uid:
+    if leader is None or not owned_by(workers.owner, leader.uid):
         return ()
     ref = Ref("StatefulSet", lws.namespace, workers.name)
     why = f"the workers of group {record.group.index} are released: {trouble.message}"

@@ -13,7 +13,7 @@ from . import names
 from .actions import Kind, Ref
 from .bits import indexes, span, with_bit
 from .memory import Memory, Record, Unreadable
-from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
+from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet, owned_by
 from .restart import decode_recreations
 from .sights import Gone, Thing
 from .spec import LeaderWorkerSet
@@ -67,7 +67,7 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         own = {
             revision.key: revision.data
             for revision in memory.revisions.values()
-            if revision.owner is not None and revision.owner.uid == lws.metadata.uid
+            if owned_by(revision.owner, lws.metadata.uid)
         }
         memory = evolve(memory, remembered=FrozenMap(own))
     return evolve(memory, lineage=None, dirty=memory.known)
@@ -142,7 +142,7 @@ def _see_revision(memory: Memory, revision: Revision) -> Memory:
             return memory
         return evolve(memory, natives=memory.natives.with_(revision.name, revision))
     remembered = memory.remembered
-    if lws is not None and owner is not None and owner.uid == lws.metadata.uid:
+    if lws is not None and owned_by(owner, lws.metadata.uid):
         remembered = remembered.with_(revision.key, revision.data)
     revisions = memory.revisions.with_(revision.name, revision)
     return evolve(memory, revisions=revisions, remembered=remembered, lineage=None)
@@ -222,13 +222,13 @@ def _lose_pod(memory: Memory, pod: Pod) -> Memory:
 def _lose_child(memory: Memory, child: Child) -> Memory:
     if child.group_index is None:
         lws = memory.lws
-        own = lws is not None and child.owner is not None and child.owner.uid == lws.metadata.uid
+        own = lws is not None and owned_by(child.owner, lws.metadata.uid)
         memory = _mourn(memory, child.name) if own else memory
         return evolve(memory, service=None)
     if child.kind == "Service":
         leader = memory.groups.get(child.group_index).group.leader
         lives = leader is not None and not leader.terminating
-        if leader is not None and lives and child.owner is not None and child.owner.uid == leader.uid:
+        if leader is not None and lives and owned_by(child.owner, leader.uid):
             memory = _mourn(memory, child.name)
         return _put(memory, child.group_index, service=None)
     others = memory.groups.get(child.group_index).group.pod_groups
