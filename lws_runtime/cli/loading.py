@@ -15,7 +15,7 @@ from lws_core.errors import FieldError
 from lws_core.names import GROUP, KIND
 from lws_core.spec import LeaderWorkerSet
 from lws_core.structural import check, fill_defaults
-from lws_core.validation import validate_create
+from lws_core.validation import Verdict, validate_create, validate_update
 from lws_core.values import FrozenMap, Json, as_map, dig
 from lws_runtime.manifests import Document, read_manifests
 from lws_runtime.schema_data import manifest_schema
@@ -113,13 +113,22 @@ def place(document: Document) -> str:
     return f"{document.where} {document.value.get('kind')}/{name if isinstance(name, str) else '?'}"
 
 
-def _judge(document: Document) -> tuple[list[LoadedSet], list[FieldError]]:
-    """The set in a document, or why there is none: the rules' errors, then fields that do not exist."""
+def admit(
+    manifest: FrozenMap[Json], stored: FrozenMap[Json] | None = None
+) -> tuple[FrozenMap[Json], Verdict]:
+    """A set's manifest with every default, and the verdict on it, as a new set or in place of `stored`: the
+    rules' errors, then the schema's on fields that no rule speaks of, pod templates included."""
     schema = manifest_schema()
-    manifest = webhook_defaults(as_map(fill_defaults(document.value, schema)))
-    verdict = validate_create(manifest)
+    completed = webhook_defaults(as_map(fill_defaults(manifest, schema)))
+    verdict = validate_create(completed) if stored is None else validate_update(completed, stored)
     ruled = [error.path for error in verdict.errors]
-    errors = [*verdict.errors, *(error for error in check(manifest, schema) if error.path not in ruled)]
-    if errors:
-        return [], errors
-    return [LoadedSet(place(document), manifest, decode(manifest), verdict.warnings)], []
+    others = (error for error in check(completed, schema) if error.path not in ruled)
+    return completed, attrs.evolve(verdict, errors=(*verdict.errors, *others))
+
+
+def _judge(document: Document) -> tuple[list[LoadedSet], tuple[FieldError, ...]]:
+    """The set in a document, or why there is none."""
+    manifest, verdict = admit(document.value)
+    if verdict.errors:
+        return [], verdict.errors
+    return [LoadedSet(place(document), manifest, decode(manifest), verdict.warnings)], ()

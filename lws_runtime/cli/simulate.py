@@ -13,21 +13,17 @@ from typing import Final
 import attrs
 import click
 
-from lws_core.defaulting import webhook_defaults
 from lws_core.errors import FieldError, InvalidManifest
 from lws_core.options import Options
-from lws_core.structural import check, fill_defaults
-from lws_core.validation import validate_update
 from lws_core.values import FrozenMap, Json, as_map, dig
 from lws_runtime.golden import BadGolden, Golden, compare, read_golden, write_golden
 from lws_runtime.manifests import read_manifests, read_value
-from lws_runtime.schema_data import manifest_schema
 from lws_sim import scenario as script
 from lws_sim.deeds import ImpossibleStep
 from lws_sim.simulation import TooLarge, simulate, simulate_creation
 from lws_sim.trace import Trace
 
-from .loading import BadInput, LoadedSet, load, place, printable, say
+from .loading import BadInput, LoadedSet, admit, load, place, printable, say
 from .showing import FORMATS, show
 
 EXIT_DIFFERS: Final = 1
@@ -254,7 +250,7 @@ def _run(plan: _Plan, setting: script.Cluster, options: Options, seed: int | Non
         if plan.before is None:
             assert plan.after is not None
             return simulate_creation(plan.after, setting, options=options, choose=choose)
-        return simulate(plan.before, plan.steps, setting, options=options, choose=choose, admit=_admit)
+        return simulate(plan.before, plan.steps, setting, options=options, choose=choose, admit=_admit_update)
     except ImpossibleStep as problem:
         raise BadInput([f"{plan.where}: {_step(plan, problem.step_index)}{problem}"]) from problem
     except TooLarge as problem:
@@ -268,15 +264,11 @@ def _step(plan: _Plan, index: int | None) -> str:
     return f"{plan.scenario}: {'cluster' if index is None else f'steps[{index}]'}: "
 
 
-def _admit(
+def _admit_update(
     manifest: FrozenMap[Json], stored: FrozenMap[Json]
 ) -> tuple[FrozenMap[Json], tuple[FieldError, ...]]:
-    """Defaults and every rule of an update, pod templates included."""
-    schema = manifest_schema()
-    completed = webhook_defaults(as_map(fill_defaults(manifest, schema)))
-    errors = validate_update(completed, stored).errors
-    ruled = [error.path for error in errors]
-    return completed, (*errors, *(error for error in check(completed, schema) if error.path not in ruled))
+    completed, verdict = admit(manifest, stored)
+    return completed, verdict.errors
 
 
 @contextmanager
