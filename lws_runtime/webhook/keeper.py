@@ -26,6 +26,8 @@ from typing import Any, Final, Protocol
 import attrs
 import orjson
 
+from lws_runtime.kube.client import Answer
+
 from .certificates import Material, carry_out, decide, dns_names
 from .server import fingerprint
 
@@ -41,18 +43,6 @@ _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 _log = logging.getLogger("lws.certificates")
-
-
-class Answer(Protocol):
-    """What came back of a request; code 0 where nothing did."""
-
-    @property
-    def code(self) -> int:
-        """The HTTP status; 0 where no answer came."""
-
-    @property
-    def body(self) -> bytes:
-        """What was answered, or why nothing was."""
 
 
 class Api(Protocol):
@@ -161,11 +151,9 @@ class CertificateKeeper:
             return None
         if answer.code != 200:
             raise NotYet(f"cannot read {path}: {_words(answer)}")
-        try:
-            found = orjson.loads(answer.body)
-        except orjson.JSONDecodeError:
-            raise NotYet(f"cannot read {path}: the answer is not JSON") from None
-        assert isinstance(found, dict)
+        found = answer.json()
+        if not isinstance(found, dict):
+            raise NotYet(f"cannot read {path}: the answer is no JSON object")
         return found
 
     async def _write_secret(self, secret: dict[str, Any] | None, material: Material) -> None:
@@ -191,7 +179,7 @@ class CertificateKeeper:
         answer = await self.api.request(method, path, body=orjson.dumps(value))
         if answer.code == 409:
             raise NotYet(f"{path} has been written by another", again=True)
-        if not 200 <= answer.code < 300:
+        if not answer.ok:
             raise NotYet(f"cannot write {path}: {_words(answer)}")
 
     def _tell(self, problem: str) -> None:
@@ -202,11 +190,7 @@ class CertificateKeeper:
 
 def _words(answer: Answer) -> str:
     """What a server said about a failure; never what the object holds."""
-    try:
-        message = orjson.loads(answer.body)["message"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = answer.body[:300].decode(errors="replace")
-    return f"{answer.code} {message}" if answer.code else str(message)
+    return f"{answer.code} {answer.message}" if answer.code else answer.message
 
 
 def material_in(secret: Mapping[str, Any]) -> Material | None:

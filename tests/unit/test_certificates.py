@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from lws_runtime.kube.client import Answer
 from lws_runtime.webhook.certificates import (
     AHEAD_S,
     AUTHORITY_S,
@@ -299,23 +300,23 @@ class Cluster:
     ) -> Any:
         await asyncio.sleep(0)
         if self.down:
-            return Reply(0, b"no route")
+            return Answer(0, b"no route")
         if method == "GET":
             found = self.objects.get(path)
-            return Reply(404) if found is None else Reply(200, json.dumps(found).encode())
+            return Answer(404) if found is None else Answer(200, json.dumps(found).encode())
         assert body is not None
         value = json.loads(body)
         if method == "POST":
             path = f"{path}/{value['metadata']['name']}"
             if not self.may_create:
-                return Reply(403, b'{"message": "secrets is forbidden"}')
+                return Answer(403, b'{"message": "secrets is forbidden"}')
             if path in self.objects:
-                return Reply(409)
+                return Answer(409)
         elif value["metadata"]["resourceVersion"] != self.objects[path]["metadata"]["resourceVersion"]:
-            return Reply(409)
+            return Answer(409)
         self.put(path, value)
         self.writes.append(f"{method} {path.rpartition('/')[2]}")
-        return Reply(200)
+        return Answer(200)
 
     def put(self, path: str, value: dict[str, Any]) -> None:
         self.version += 1
@@ -331,12 +332,6 @@ class Cluster:
     @property
     def trusted(self) -> list[bytes]:
         return [bundle for path in CONFIGURATIONS for bundle in bundles_in(self.objects[path])]
-
-
-@attrs.frozen
-class Reply:
-    code: int
-    body: bytes = b""
 
 
 SECRET = "/api/v1/namespaces/lws-system/secrets/lws-webhook-server-cert"
