@@ -7,31 +7,21 @@ import time
 from functools import partial
 
 import pytest
+from client import Manifest
 from conftest import NewOperator, StartKubelet
 from control_plane import ControlPlane
 from operator_process import Operator
 from proxy import Asked, Fault, Proxy
 from sandbox import Sandbox
+from sets import created, lws
 
 LEASE = "b8b2488c.x-k8s.io"
 SHORT = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"}
 ELECTING = {"leaderElection": {"leaderElect": True, **SHORT}}
 
 
-def set_of(name: str, *, replicas: int = 3, size: int = 2, image: str = "img:1") -> str:
-    return f"""
-apiVersion: leaderworkerset.x-k8s.io/v1
-kind: LeaderWorkerSet
-metadata: {{name: {name}}}
-spec:
-  replicas: {replicas}
-  leaderWorkerTemplate:
-    size: {size}
-    workerTemplate:
-      spec:
-        terminationGracePeriodSeconds: 1
-        containers: [{{name: main, image: "{image}"}}]
-"""
+def set_of(name: str, *, replicas: int = 3, image: str = "img:1") -> Manifest:
+    return lws(name, replicas, image=image, pod={"terminationGracePeriodSeconds": 1})
 
 
 def images(sandbox: Sandbox, name: str) -> set[str]:
@@ -45,11 +35,6 @@ def wait_rolled_out(sandbox: Sandbox, name: str, image: str, groups: int = 3) ->
 
 def uids(sandbox: Sandbox, name: str) -> dict[str, str]:
     return {pod: found["metadata"]["uid"] for pod, found in sandbox.pods(name).items()}
-
-
-def pods_created(sandbox: Sandbox, mark: int) -> int:
-    asked = sandbox.writes(None, mark, resources=("pods",))
-    return len([one for one in asked if (one.verb, one.subresource, one.code) == ("create", "", 201)])
 
 
 @pytest.fixture
@@ -90,7 +75,7 @@ def test_restarts_in_mid_rollout_never_cost_a_pod(
         operator.kill()
         operator.start()
     wait_rolled_out(sandbox, "mid", "img:2", 4)
-    assert pods_created(sandbox, mark) == 4 * 2
+    assert len(created(sandbox, mark)) == 4 * 2
 
 
 def test_killed_leader_always_is_followed_within_its_lease(
@@ -222,7 +207,7 @@ def test_failing_requests_never_lose_or_double_anything(
         sandbox.apply(set_of("sure", image="img:2"))
         wait_rolled_out(sandbox, "sure", "img:2")
         assert failed, "no request has failed: the test shows nothing"
-        assert pods_created(sandbox, mark) == 2 * 3 * 2
+        assert len(created(sandbox, mark)) == 2 * 3 * 2
         sandbox.wait("one revision is left", lambda: len(_own_revisions(sandbox, "sure")) == 1, 30)
 
 
