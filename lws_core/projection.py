@@ -50,11 +50,6 @@ def thing(obj: Object, set_name: str) -> Thing | None:
             return None
 
 
-def label_of_set(obj: Object) -> str:
-    """The name of the set that an object belongs to by its label; "" for none."""
-    return _text(_at(obj, "metadata", "labels", names.SET_NAME))
-
-
 def controller(obj: Object) -> Owner | None:
     """The controller owner of an object."""
     for reference in _items(_at(obj, "metadata", "ownerReferences")):

@@ -64,10 +64,6 @@ class Census:
             return 0, 0
         return self._statefulset.partition, self._statefulset.replicas
 
-    def is_group_ready(self, index: int) -> bool:
-        """Whether a group serves."""
-        return index in self._ready
-
     def note(self, change: Change) -> None:
         """Take in one change of an object."""
         seen = thing(change.object, self._name)

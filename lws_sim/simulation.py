@@ -54,8 +54,7 @@ def simulate(
 ) -> Trace:
     """What happens to a set when `steps` are taken, one after another, and until it comes to rest.
 
-    `manifest` has a namespace and every default filled in. Raises ImpossibleStep and
-    TooLarge.
+    `manifest` has a namespace and every default filled in. Raises ImpossibleStep and TooLarge.
     Cost: about 2 ms for each pod that is created.
     """
     run = _Run(setting, options, choose, admit)

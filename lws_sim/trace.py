@@ -12,15 +12,11 @@ Groups are told by one letter each, by index:
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from lws_core.values import EMPTY, FrozenMap
 
 from .judging import Violation
-
-LETTERS: Final = "nloxt."
 
 
 @attrs.frozen

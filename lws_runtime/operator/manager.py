@@ -72,6 +72,11 @@ class Machine:
         """Namespace and name."""
         return self.namespace, self.name
 
+    @property
+    def title(self) -> str:
+        """Namespace and name for people."""
+        return f"{self.namespace}/{self.name}"
+
 
 class Watcher:
     """What wants to know of turns and requests: metrics. The default wants nothing."""
@@ -222,7 +227,7 @@ class Manager:
             type(problem).__name__,
             delay_s,
             exc_info=problem,
-            extra={"set": f"{machine.namespace}/{machine.name}"},
+            extra={"set": machine.title},
         )
         self._watcher.failed(machine)
         asyncio.get_running_loop().call_later(delay_s, self._rouse, machine)
@@ -286,7 +291,7 @@ class Manager:
                 "a bug: %s failed with %s",
                 type(action).__name__,
                 type(problem).__name__,
-                extra={"set": f"{machine.namespace}/{machine.name}"},
+                extra={"set": machine.title},
             )
             self._watcher.failed(machine)
             return Outcome(0, None, f"internal error: {type(problem).__name__}: {problem}")
@@ -298,7 +303,7 @@ class Manager:
         lines = []
         for action in actions:
             if not isinstance(action, Read):
-                lines.append(f"{machine.namespace}/{machine.name}: {_would(action)}")
+                lines.append(f"{machine.title}: {_would(action)}")
             elif action.ref not in machine.reading:
                 machine.reading.add(action.ref)
                 self._start(machine, action)
@@ -373,7 +378,7 @@ def _about(machine: Machine, action: Action) -> dict[str, Any]:
     """What a log line is about: the set, and the group where it is one's."""
     ref: Ref | None = None if isinstance(action, Emit) else action.ref
     group = -1 if ref is None else group_of(machine.memory, ref)
-    about: dict[str, Any] = {"set": f"{machine.namespace}/{machine.name}"}
+    about: dict[str, Any] = {"set": machine.title}
     if group >= 0:
         about["group"] = group
     return about

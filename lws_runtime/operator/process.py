@@ -74,7 +74,7 @@ class Leading:
         may_write: Callable[[], bool],
         dry_run: bool,
     ) -> None:
-        self._client, self._metrics = client, metrics
+        self._client = client
         self._instance = f"lws-{socket.gethostname()}"
         self._events, self._run_id = 0, uuid.uuid4().hex[:10]
         self.manager = Manager(
