@@ -39,7 +39,10 @@ async def speaking(*pieces: bytes, silent: bool = False) -> AsyncIterator[str]:
     """A TCP server that hears one request on each connection and says these bytes, whatever they mean; its
     URL. `silent`: it keeps the connection open then."""
 
+    heard: set[asyncio.Task[Any] | None] = set()
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.add(asyncio.current_task())
         with suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             for piece in pieces:
@@ -48,12 +51,17 @@ async def speaking(*pieces: bytes, silent: bool = False) -> AsyncIterator[str]:
             if silent:
                 await reader.read()
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     try:
         yield f"http://localhost:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        tasks = [task for task in heard if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
 
 
 @asynccontextmanager

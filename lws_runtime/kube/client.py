@@ -15,6 +15,7 @@ import logging
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -34,6 +35,7 @@ JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 _DEAD_PEER_S: Final = 20
 _PROBE_S: Final = 5
+_CLOSING_S: Final = 1.0  # how long connections may take to say goodbye
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 Observer = Callable[[str, str, int], None]
@@ -104,6 +106,7 @@ class Client:
         self._connection, self._user_agent = connection, user_agent
         self._bucket, self._observer = None if qps is None else _Bucket(qps, burst), observer
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def __aenter__(self) -> Client:
         # Without a limit: each watch has a connection of its own, and no number of them may keep writes out.
@@ -111,7 +114,7 @@ class Client:
             limit=0,
             ssl=self._connection.ssl_context or True,
             keepalive_timeout=60.0,
-            socket_factory=_socket,
+            socket_factory=self._new_socket,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -124,7 +127,15 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
-            await asyncio.sleep(0)  # lets transports close
+            # Of a stream that was cut short nobody else awaits the end, for which TLS asks the peer.
+            until_s = time.monotonic() + _CLOSING_S
+            while any(one.fileno() != -1 for one in self._sockets) and time.monotonic() < until_s:
+                await asyncio.sleep(0.005)
+
+    def _new_socket(self, address: Any) -> socket.socket:
+        made = _socket(address)
+        self._sockets.add(made)
+        return made
 
     async def request(
         self,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -22,6 +21,7 @@ import aiohttp
 import attrs
 import orjson
 from client import MERGE, Client, Manifest, Refused
+from sockets import Sockets
 
 from lws_core import names
 
@@ -260,13 +260,8 @@ class Kubelet:
         self._main = asyncio.current_task()
         self._writes = asyncio.Semaphore(32)
         headers = {"Authorization": f"Bearer {self.client.token}"}
-        sockets: list[socket.socket] = []
-
-        def new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-            sockets.append(socket.socket(*address[:3]))
-            return sockets[-1]
-
-        connector = aiohttp.TCPConnector(ssl=self.client.tls, limit=40, socket_factory=new_socket)
+        sockets = Sockets()
+        connector = aiohttp.TCPConnector(ssl=self.client.tls, limit=40, socket_factory=sockets.new)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
         try:
             async with aiohttp.ClientSession(
@@ -280,10 +275,7 @@ class Kubelet:
                 finally:
                     await self._forget_all()
         finally:
-            for _ in range(200):  # of a request that was cut short nobody awaits the end
-                if all(one.fileno() == -1 for one in sockets):
-                    break
-                await asyncio.sleep(0.01)
+            await sockets.closed()
 
     async def _forget_all(self) -> None:
         tasks = [task for pod in self._pods.values() for task in pod.tasks]

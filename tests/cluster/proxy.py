@@ -13,6 +13,7 @@ import attrs
 from aiohttp import web
 from control_plane import ControlPlane
 from processes import free_ports
+from sockets import Sockets
 
 _HOP: Final = {"connection", "keep-alive", "transfer-encoding", "host", "content-length", "content-encoding"}
 
@@ -96,7 +97,8 @@ class Proxy:
 
     async def _start(self) -> None:
         context = ssl.create_default_context(cafile=str(self._plane.authority.certificate_file))
-        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        self._sockets = Sockets()
+        connector = aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=self._sockets.new)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         application = web.Application(client_max_size=2**26)
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -111,7 +113,7 @@ class Proxy:
         await asyncio.gather(*open_watches, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
-        await asyncio.sleep(0.2)  # lets transports close
+        await self._sockets.closed()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.method, request.path, dict(request.query), await request.read())
