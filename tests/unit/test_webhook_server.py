@@ -395,6 +395,16 @@ def test_slow_clients_must_be_let_go_and_hold_up_nobody(
     asyncio.run(in_this_process(tmp_path, pairs, test))
 
 
+async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], timeout_s: float = 10.0) -> bool:
+    """What is answered once there is room: the server sees later than its client that a connection is gone."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            with suppress(aiohttp.ClientConnectionError):
+                async with client(webhooks, pair) as asking:
+                    return await asking.allowed()
+            await asyncio.sleep(0.02)
+
+
 def test_connections_beyond_the_bound_must_be_refused(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,13 +413,12 @@ def test_connections_beyond_the_bound_must_be_refused(
     async def test(webhooks: Webhooks) -> None:
         context = trusting(pairs[0])
         held = [await asyncio.open_connection("127.0.0.1", webhooks.port, ssl=context) for _ in range(3)]
-        with pytest.raises(OSError):  # noqa: PT011
+        # Reset or closed, as it falls out: data may or may not lie unread when the server lets go.
+        with pytest.raises(aiohttp.ClientConnectionError):
             async with client(webhooks, pairs[0]) as asking:
                 await asking.allowed()
         held[0][1].close()
-        await asyncio.sleep(0.2)
-        async with client(webhooks, pairs[0]) as asking:
-            assert await asking.allowed()
+        assert await allowed_in_the_end(webhooks, pairs[0])
         for _, writer in held:
             writer.close()
 
