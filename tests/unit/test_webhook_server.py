@@ -396,7 +396,7 @@ def test_slow_clients_must_be_let_go_and_hold_up_nobody(
 
 
 async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], timeout_s: float = 10.0) -> bool:
-    """What is answered once there is room: the server sees later than its client that a connection is gone."""
+    """The answer once there is room: the server sees later than its client that a connection is gone."""
     async with asyncio.timeout(timeout_s):
         while True:
             with suppress(aiohttp.ClientConnectionError):
