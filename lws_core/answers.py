@@ -29,6 +29,11 @@ def action_key(action: Request) -> str:
     return f"{type(action).__name__} {action.ref.kind} {action.ref.name}"
 
 
+def failure_message(outcome: Outcome) -> str:
+    """Why a request failed: in the server's words, or by its status where it said nothing."""
+    return outcome.message or f"HTTP status {outcome.code}"
+
+
 def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memory:
     """The memory after an action was answered."""
     if isinstance(action, Emit):
@@ -130,7 +135,7 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         action=action,
         attempts=attempts,
         not_before_s=now_s + max(delay_s, outcome.retry_after_s),
-        message=outcome.message or f"HTTP status {outcome.code}",
+        message=failure_message(outcome),
         refused=refused,
         read=(stale or outcome.code in (0, 500, 502, 503, 504)) and not isinstance(action, Read),
     )

@@ -31,8 +31,9 @@ import attrs
 
 from lws_core import controller, names
 from lws_core.actions import Action, Emit, Kind, Read, Ref, Request
+from lws_core.answers import action_key, failure_message
 from lws_core.bits import indexes
-from lws_core.memory import Memory
+from lws_core.memory import Memory, Retry
 from lws_core.observed import Group
 from lws_core.options import Options
 from lws_core.reading import read
@@ -284,8 +285,8 @@ class Manager:
                 _tell(machine, action)
             outcome = await self._send(machine, action)
             self._watcher.answered(machine, action, outcome)
-            if not isinstance(action, Emit) and not outcome.ok:
-                _tell_of_failure(machine, action, outcome)
+            if not isinstance(action, Emit):
+                _tell_of_answer(machine, action, outcome)
         except Exception as problem:
             _log.exception(
                 "a bug: %s failed with %s",
@@ -354,24 +355,33 @@ def _is_forgotten(memory: Memory) -> bool:
     )
 
 
-def _tell(machine: Machine, action: Action) -> None:
-    """One line for each decision."""
-    assert not isinstance(action, Emit)
-    if isinstance(action, Read):
-        _log.debug("%s %s: %s", _verb(action), action.ref.name, action.why, extra=_about(machine, action))
-        return
-    ref = action.ref
-    _log.info("%s %s %s: %s", _verb(action), ref.kind, ref.name, action.why, extra=_about(machine, action))
+def _tell(machine: Machine, action: Request) -> None:
+    """One line for each decision. What is only tried again has been told."""
+    failed = _failed_before(machine, action)
+    is_told = isinstance(action, Read) or (failed is not None and failed.action.why == action.why)
+    ref, level = action.ref, logging.DEBUG if is_told else logging.INFO
+    _log.log(
+        level, "%s %s %s: %s", _verb(action), ref.kind, ref.name, action.why, extra=_about(machine, action)
+    )
 
 
-def _tell_of_failure(machine: Machine, action: Action, outcome: Outcome) -> None:
-    assert not isinstance(action, Emit)
-    expected = outcome.code in (404, 409) or isinstance(action, Read)
+def _tell_of_answer(machine: Machine, action: Request, outcome: Outcome) -> None:
+    """One line for each trouble, however often it is met, and one for its end."""
+    failed, ref = _failed_before(machine, action), action.ref
+    what = f"{_verb(action)} {ref.kind} {ref.name}"
     extra = _about(machine, action) | {"code": outcome.code}
-    message = "%s %s %s failed with %d: %s"
-    ref = action.ref
-    level = logging.DEBUG if expected else logging.WARNING
-    _log.log(level, message, _verb(action), ref.kind, ref.name, outcome.code, outcome.message, extra=extra)
+    if not outcome.ok:
+        is_expected = outcome.code in (404, 409) or isinstance(action, Read)
+        is_told = failed is not None and failed.message == failure_message(outcome)
+        level = logging.DEBUG if is_expected or is_told else logging.WARNING
+        _log.log(level, "%s failed with %d: %s", what, outcome.code, outcome.message, extra=extra)
+    elif failed is not None and failed.attempts > 1:
+        _log.info("%s was carried out after it had failed %d times", what, failed.attempts, extra=extra)
+
+
+def _failed_before(machine: Machine, action: Request) -> Retry | None:
+    """What is known of the attempt before this one, if that failed."""
+    return machine.memory.retries.get(action_key(action))
 
 
 def _about(machine: Machine, action: Action) -> dict[str, Any]:

@@ -433,6 +433,34 @@ def test_decisions_must_be_logged_once_with_set_and_reason_and_looks_never(
     assert all(action.why in record.getMessage() for action, record in zip(wanted, told, strict=True))
 
 
+def test_trouble_that_lasts_must_be_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    cluster = Cluster(code=401)  # tried again after 0.5 s, then after 1 s
+
+    async def body(manager: Manager) -> None:
+        def sent() -> int:
+            return sum(isinstance(action, Create) for _, action in cluster.sent)
+
+        manager.all_listed()
+        manager.see("SEEN", stored("one"))
+        await until(sent)
+        creates = sent()
+        await until(lambda: sent() >= 2 * creates, 5)
+        cluster.code = 201
+        await until(lambda: sent() > 2 * creates, 5)
+        manager.see("GONE", gone("one"))  # what was created is never seen, and would be wanted again
+
+    run(body, cluster)
+    told = [record for record in caplog.records if "Service one" in record.message]
+    shown = [record.message for record in told if record.levelno >= logging.INFO]
+    assert shown[:3] == [
+        "create Service one: the set has no Service",
+        "create Service one failed with 401: no",
+        "create Service one was carried out after it had failed 2 times",
+    ]
+    assert [record.message for record in told if record.levelno == logging.DEBUG][:2] == shown[:2]
+
+
 def test_nodes_must_be_asked_for_only_when_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     cluster = Cluster()
