@@ -54,6 +54,20 @@ class Authority:
         (folder / f"{name}.crt").write_bytes(signed.public_bytes(Encoding.PEM))
         write_key(folder / f"{name}.key", key)
 
+    def issue_client(self, folder: Path, user: str, lasts_s: float) -> None:
+        """Write <user>.crt and <user>.key that prove a user to an API server that trusts this authority, for
+        so many seconds from now on; they have expired where that is negative."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)])
+        lasts = datetime.timedelta(seconds=lasts_s)
+        signed = (
+            _builder(subject, self._name, key.public_key(), lasts)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        (folder / f"{user}.crt").write_bytes(signed.public_bytes(Encoding.PEM))
+        write_key(folder / f"{user}.key", key)
+
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a private key that only its owner may read."""
@@ -70,7 +84,7 @@ def write_key_pair(folder: Path, name: str) -> None:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: datetime.timedelta = _VALID
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -80,7 +94,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + _VALID)
+        .not_valid_after(now + lasts)
     )
 
 

@@ -1,0 +1,125 @@
+"""Credentials that a real API server refuses, at the start and later."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+import rights
+import yaml
+from client import Client, Manifest
+from conftest import NewOperator, StartKubelet
+from control_plane import ControlPlane, Setup
+from operator_process import Operator
+from sandbox import Sandbox
+from sets import lws, set_image
+from test_resilience import ELECTING
+from test_runtime import account, grant_in
+
+LASTS_S: Final = 8.0
+OFF: Final = {"ENABLE_WEBHOOKS": "false"}
+
+
+@pytest.fixture(scope="module")
+def trusting(
+    programs: dict[str, Path], crd: Manifest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """A control plane that knows users by client certificates too."""
+    folder = tmp_path_factory.mktemp("trusting")
+    flags = (f"--client-ca-file={folder / 'ca.crt'}",)
+    with ControlPlane(folder, programs, Setup(crds=(crd,), server_flags=flags)) as plane:
+        rights.grant(plane)
+        yield plane
+
+
+def with_user(operator: Operator, user: Manifest) -> None:
+    """Let it prove who it is by something else."""
+    path = operator.folder / "kubeconfig"
+    config = yaml.safe_load(path.read_text())
+    config["users"][0]["user"] = user
+    path.write_text(yaml.safe_dump(config))
+
+
+def with_certificate(operator: Operator, lasts_s: float) -> None:
+    """Let it prove who it is by a client certificate that lasts so long from now on."""
+    operator.plane.authority.issue_client(operator.folder, "operator", lasts_s)
+    with_user(operator, {"client-certificate": "operator.crt", "client-key": "operator.key"})
+
+
+def test_client_certificate_that_has_expired_must_end_it_with_1_and_one_line(trusting: ControlPlane) -> None:
+    operator = Operator(trusting, "expired", environment=OFF)
+    with_certificate(operator, -60.0)
+    process = operator.launch()
+    assert process.wait(15) == 1
+    (line,) = operator.tail().splitlines()
+    assert re.match(r"error: kubeconfig .*: not authorised: 401 Unauthorized", line)
+
+
+def test_client_certificate_that_expires_meanwhile_must_cost_the_lease_until_there_is_a_new_one(
+    trusting: ControlPlane,
+) -> None:
+    operator = Operator(trusting, "expiring", config=ELECTING, environment=OFF)
+    with_certificate(operator, LASTS_S)
+    began_s = time.monotonic()
+    try:
+        process = operator.start().process
+        assert process is not None
+        assert process.wait(LASTS_S + 10) == 1
+        assert time.monotonic() - began_s > LASTS_S - 1  # as long as it lasted, all was well
+        log = operator.tail()
+        assert log.count("cannot read the lease b8b2488c.x-k8s.io: Unauthorized") == 1
+        assert "the lease b8b2488c.x-k8s.io is lost" in log
+        with_certificate(operator, 600.0)
+        operator.start()
+    finally:
+        assert operator.stop() == 0
+
+
+def test_token_that_is_taken_back_must_be_read_anew_without_an_end(
+    sandbox: Sandbox, start_kubelet: StartKubelet, new_operator: NewOperator, cluster: ControlPlane
+) -> None:
+    start_kubelet(sandbox, load_s=0.1)
+    tokens = {name: account(cluster, sandbox.name, name) for name in ("first", "second")}
+    for name, token in tokens.items():
+        grant_in(cluster.client(), cluster, sandbox.name, name)
+        client = Client(cluster.url, cluster.authority.certificate_file, token)
+        sandbox.wait("the Role counts", lambda client=client: client.all("v1", "Pod", sandbox.name) == [])
+        client.close()
+    operator = new_operator("rotating", config={"lws": {"namespaces": [sandbox.name]}})
+    file = operator.folder / "token"
+    file.write_text(tokens["first"])
+    with_user(operator, {"tokenFile": "token"})
+    operator.start()
+    operator.register_webhooks()
+    sandbox.create(lws("rotating", 3, pod={"terminationGracePeriodSeconds": 1}))
+    sandbox.wait_ready("rotating", 3)
+    process = operator.process
+    sandbox.delete("ServiceAccount", "first")
+    refused = Client(cluster.url, cluster.authority.certificate_file, tokens["first"])
+    sandbox.wait("the token is refused", lambda: _is_refused(refused), 30)
+    refused.close()
+    set_image(sandbox, "rotating", "img:2")
+    sandbox.wait("it says so", lambda: _refusals(operator), 10)
+    time.sleep(4.0)  # it has tried three times
+    refusals = _refusals(operator)
+    assert len(refusals) == len(set(refusals)) == 2  # the revision and the status, each told once
+    file.write_text(tokens["second"])
+    sandbox.wait_ready("rotating", 3)
+    assert operator.process is process
+    for token in tokens.values():
+        assert token not in operator.tail(10**7)
+
+
+def _refusals(operator: Operator) -> list[str]:
+    lines = [json.loads(line) for line in operator.tail(10**7).splitlines()]
+    return [line["msg"] for line in lines if line.get("code") == 401]
+
+
+def _is_refused(client: Client) -> bool:
+    code, _ = client._send("GET", "/version", None, "application/json")
+    return code == 401
