@@ -14,6 +14,7 @@ import click
 
 from lws_core.values import FrozenMap, Json
 from lws_runtime.config import FLAGS, BadConfiguration, Flag, Settings, load_settings
+from lws_runtime.operator import logs
 
 from .loading import BadInput, say
 
@@ -23,6 +24,7 @@ _NUMBERS: Final = {"kube-api-qps": float, "kube-api-burst": int, "recreation-lim
 _SWITCHES: Final = ("leader-elect", "dry-run", "exclusive-placement-across-namespaces")
 _VERBOSE: Final = 3  # --zap-log-level from which on everything is told
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
+_PANIC: Final = logging.CRITICAL  # for stack traces alone: nothing is logged at it, so there are none
 
 
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +53,16 @@ def _option(flag: Flag) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 @click.option("--zap-log-level", default="info", help="debug, info, error, or a number: 3 tells everything.")
 @click.option("--zap-encoder", type=click.Choice(["json", "console"]), help="Form of log lines.")
 @click.option("--zap-devel", type=click.BOOL, is_flag=False, flag_value="true", help="Log for people.")
-@click.option("--zap-stacktrace-level", hidden=True)
-@click.option("--zap-time-encoding", hidden=True)
+@click.option(
+    "--zap-stacktrace-level",
+    type=click.Choice([*_LEVELS, "panic"], case_sensitive=False),
+    help="Level from which on lines have stack traces.",
+)
+@click.option(
+    "--zap-time-encoding",
+    type=click.Choice([*logs.TIMES], case_sensitive=False),
+    help="Form of the time of lines.",
+)
 def command(
     config: str | None,
     kubeconfig: str,
@@ -84,9 +94,9 @@ def command(
         from lws_runtime.operator.process import Unusable, serve  # noqa: PLC0415
     except ImportError as problem:
         raise BadInput([f"{problem.name} is missing: pip install 'leaderworkerset[operator]'"]) from None
-    from lws_runtime.operator.logs import set_up  # noqa: PLC0415
-
-    set_up(level, "console" if zap_encoder == "console" or (zap_devel and not zap_encoder) else "json")
+    is_console = zap_encoder == "console" or (zap_devel and not zap_encoder)
+    stacktrace_level = None if zap_stacktrace_level is None else _LEVELS.get(zap_stacktrace_level, _PANIC)
+    logs.set_up(level, "console" if is_console else "json", zap_time_encoding or "", stacktrace_level)
     try:
         ended_well = _run(serve, settings, kubeconfig)
     except (NoCluster, Unusable) as problem:

@@ -33,6 +33,7 @@ class Served:
         self.settings = Settings()
         self.kubeconfig = ""
         self.level, self.encoder = 0, ""
+        self.times, self.stacks = "", None
         self.end: bool | Exception = True
         self.on_sigterm: Any = None
 
@@ -43,8 +44,8 @@ class Served:
             raise self.end
         return self.end
 
-    def set_up(self, level: int, encoder: str) -> None:
-        self.level, self.encoder = level, encoder
+    def set_up(self, level: int, encoder: str, times: str, stacks: int | None) -> None:
+        self.level, self.encoder, self.times, self.stacks = level, encoder, times, stacks
 
 
 @pytest.fixture
@@ -101,7 +102,6 @@ def test_namespaces_must_be_repeatable(served: Served) -> None:
         (["--zap-devel"], logging.INFO, "console"),
         (["--zap-devel=true", "--zap-encoder", "json"], logging.INFO, "json"),
         (["--zap-encoder=console"], logging.INFO, "console"),
-        (["--zap-time-encoding=iso8601", "--zap-stacktrace-level=error"], logging.INFO, "json"),
     ],
 )
 def test_logging_flags_must_be_those_of_the_go_controller(
@@ -113,8 +113,31 @@ def test_logging_flags_must_be_those_of_the_go_controller(
 
 
 @pytest.mark.parametrize(
+    ("words", "times", "stacks"),
+    [
+        ([], "", None),
+        (["--zap-time-encoding=ISO8601", "--zap-stacktrace-level=error"], "iso8601", logging.ERROR),
+        (["--zap-time-encoding", "epoch", "--zap-stacktrace-level", "Info"], "epoch", logging.INFO),
+        (
+            ["--zap-time-encoding=rfc3339nano", "--zap-stacktrace-level=panic"],
+            "rfc3339nano",
+            logging.CRITICAL,
+        ),
+    ],
+)
+def test_times_and_stack_traces_of_logs_must_be_as_the_flags_say(
+    served: Served, words: list[str], times: str, stacks: int | None
+) -> None:
+    result = lws(*words)
+    assert result.exit_code == 0, result.output
+    assert (served.times, served.stacks) == (times, stacks)
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--zap-time-encoding", "tomorrow"], "--zap-time-encoding"),
+        (["--zap-stacktrace-level", "loud"], "--zap-stacktrace-level"),
         (["--zap-log-level", "loud"], "--zap-log-level: 'loud' is not debug, info, error or a number"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--leader-elect-lease-duration", "soon"], "--leader-elect-lease-duration"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -531,33 +530,3 @@ def test_waiting_must_name_every_reason() -> None:
     assert waiting() == "there is no CRD"
     waiting.say("crd", "")
     assert waiting() == ""
-
-
-def test_logs_must_be_one_object_a_line_or_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    from lws_runtime.operator.logs import set_up  # noqa: PLC0415  # replaces the handlers of this process
-
-    before, level = logging.getLogger().handlers[:], logging.getLogger().level
-    try:
-        set_up(logging.INFO, "json")
-        log = logging.getLogger("test")
-        log.info("two\nlines", extra={"set": "default/serve", "group": 3})
-        log.debug("not told")
-        try:
-            raise ValueError("why")
-        except ValueError:
-            log.exception("failed")
-        set_up(logging.INFO, "console")
-        log.info("told", extra={"set": "default/serve"})
-    finally:
-        logging.getLogger().handlers[:] = before
-        logging.getLogger().setLevel(level)
-    *structured, people = capsys.readouterr().err.splitlines()
-    first, second = (json.loads(line) for line in structured)
-    assert (first["msg"], first["set"], first["group"], first["level"]) == (
-        "two\nlines",
-        "default/serve",
-        3,
-        "info",
-    )
-    assert "ValueError: why" in second["error"]
-    assert people.endswith("info    told  set=default/serve")
