@@ -11,10 +11,10 @@ from typing import Final
 import attrs
 
 from . import names
-from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Request, TakeFields
+from .actions import Action, Apply, Create, Delete, Emit, PatchStatus, Read, Ref, Request, TakeFields
 from .bits import with_bit
-from .events import event_of, recreation_event
-from .memory import Memory, Retry
+from .events import event_of, failure_event, recreation_event
+from .memory import Failure, Memory, Retry
 from .observed import Child, LeaderStatefulSet, Node, Pod
 from .sights import Gone, Outcome
 from .values import EMPTY, FrozenMap, dig, evolve
@@ -124,10 +124,11 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         # a test of the patch failed, or the object of the name is another
         outcome.code == 422 and (isinstance(action, TakeFields) or _UNCHANGED_UID in outcome.message)
     )
-    refused = outcome.code in _REFUSALS and not stale
+    is_dying = names.NAMESPACE_TERMINATING in outcome.causes  # the set goes too: there is nothing to tell
+    refused = outcome.code in _REFUSALS and not stale and not is_dying
     if stale:
         delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))
-    elif refused:
+    elif refused or is_dying:
         delay_s = min(300.0, 1.0 * 2 ** min(attempts - 1, 10))
     else:
         delay_s = min(30.0, 0.5 * 2 ** min(attempts - 1, 10))
@@ -143,25 +144,32 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
     group = group_of(memory, action.ref)
     if group >= 0:
         memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
-    return memory if stale else _complain(memory, action, retry)
+    return memory if stale or is_dying else _complain(memory, action, retry, now_s)
 
 
-def _complain(memory: Memory, action: Request, retry: Retry) -> Memory:
-    """The Warning event of a write that failed."""
-    lws = memory.lws
+def _complain(memory: Memory, action: Request, retry: Retry, now_s: float) -> Memory:
+    """The Warning event of a write that failed; that of one for a group waits for those of other groups."""
+    lws, ref = memory.lws, action.ref
     if lws is None or isinstance(action, Read | PatchStatus | Delete):
         return memory
-    verb, reason = (
-        ("create", names.FAILED_CREATE) if isinstance(action, Create) else ("update", names.FAILED_UPDATE)
-    )
-    ref = action.ref
-    if ref.kind == "StatefulSet" and ref.name == lws.name:
-        text = f"Failed to {verb} leader statefulset {lws.name}: {retry.message}"
+    what = _in_words(ref, lws.name)
+    group = group_of(memory, ref)
+    if group < 0:
+        event = failure_event(what, retry.message, creates=isinstance(action, Create))
+        return evolve(memory, notices=(*memory.notices, event))
+    key = f"{type(action).__name__} {ref.kind}"
+    before = memory.failures.get(key, Failure(0, now_s, what, retry.message))
+    failure = attrs.evolve(before, groups=with_bit(before.groups, group, True))
+    return evolve(memory, failures=memory.failures.with_(key, failure))
+
+
+def _in_words(ref: Ref, leader: str) -> str:
+    """What could not be written; `leader` names the leader StatefulSet."""
+    text = f"{ref.kind} {ref.name}"
+    if ref.kind == "StatefulSet" and ref.name == leader:
+        text = f"leader statefulset {leader}"
     elif ref.kind == "StatefulSet":
-        text = f"Failed to {verb} worker statefulset for leader pod {ref.name}: {retry.message}"
+        text = f"worker statefulset for leader pod {ref.name}"
     elif ref.kind == "Service":
-        text = f"Failed to {verb} headless service for error: {retry.message}"
-    else:
-        text = f"Failed to {verb} {ref.kind} {ref.name}: {retry.message}"
-    notice = Event("Warning", reason, verb.capitalize(), text)
-    return evolve(memory, notices=(*memory.notices, notice))
+        text = "headless service for error"
+    return text

@@ -30,7 +30,7 @@ from .lineage import trace
 from .memory import Memory
 from .options import Options
 from .plan import Trouble, renders_live
-from .reporting import next_report_s, report, report_unreadable, tell_of_workers
+from .reporting import next_report_s, report, report_unreadable, tell_of_failures, tell_of_workers
 from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
@@ -97,7 +97,8 @@ def look(memory: Memory, now_s: float) -> Look:
     memory, of_set = lead(memory, lws, now_s)
     memory, of_strangers = _strangers(memory, now_s)
     wanted = (*_reads(memory), *of_strangers, *of_set, *of_groups, *report(memory, lws, now_s))
-    memory = _forget(tell_of_workers(memory, now_s), wanted, looked_at)
+    memory = tell_of_failures(tell_of_workers(memory, now_s), now_s)
+    memory = _forget(memory, wanted, looked_at)
     return _send(memory, wanted, now_s)
 
 

@@ -52,6 +52,12 @@ def recreation_event(action: Delete, evidence: Evidence) -> Event:
     return Event("Normal", names.RECREATE_GROUP, "Delete", note, action.ref, action.uid)
 
 
+def failure_event(what: str, message: str, *, creates: bool) -> Event:
+    """The event of a write, or of several, that failed. `message`: the API server's words."""
+    verb, reason = ("create", names.FAILED_CREATE) if creates else ("update", names.FAILED_UPDATE)
+    return Event("Warning", reason, verb.capitalize(), f"Failed to {verb} {what}: {message}")
+
+
 def _revision_event(before: Memory, lws: LeaderWorkerSet, action: Create, revision: Revision) -> Event:
     """On what occasion it was made follows from the key that the leaders carry: the revision comes first."""
     leaders = before.statefulset

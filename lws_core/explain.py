@@ -10,7 +10,7 @@ from typing import Final, Literal
 import attrs
 
 from .bits import GroupSet, indexes
-from .memory import Memory
+from .memory import Memory, Retry
 from .plan import Obstacle, Trouble
 from .restart import Hold
 from .rollout import Blocked, Done, Step
@@ -73,7 +73,7 @@ def explain(memory: Memory, now_s: float) -> Explanation:
 
 def stall_of(memory: Memory, now_s: float) -> Stall | None:
     """What the condition Stalled says: the most urgent trouble, or that nothing has moved for too long."""
-    stall = _stall(memory)
+    stall = _stall(memory, now_s)
     if stall is not None or not isinstance(memory.decision, Blocked) or memory.progress_at_s is None:
         return stall
     deadline_s = memory.options.progress_deadline_s
@@ -107,14 +107,27 @@ def name_groups(groups: GroupSet) -> str:
     return f"groups {', '.join(listed[:-1])} and {listed[-1]}" if listed else "nothing"
 
 
-def _stall(memory: Memory) -> Stall | None:
+def is_awaited(memory: Memory, verb_and_kind: str) -> bool:
+    """Whether writes of a verb and a kind ("Create StatefulSet") are not answered: what one of them met, the
+    others may be about to meet."""
+    return any(key.startswith(f"{verb_and_kind} ") for key in memory.pending)
+
+
+def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
+    """Whether a refusal is told by now: a first one waits, until it is tried again at most, for the answers
+    to what was sent with it, so that the first word of it speaks of them all."""
+    verb_and_kind = f"{type(retry.action).__name__} {retry.action.ref.kind}"
+    return retry.attempts > 1 or now_s >= retry.not_before_s or not is_awaited(memory, verb_and_kind)
+
+
+def _stall(memory: Memory, now_s: float) -> Stall | None:
     if memory.unreadable is not None:
         return Stall("InvalidSpec", "; ".join(str(error) for error in memory.unreadable.errors))
     found: dict[Reason, list[str]] = {}
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
     for retry in memory.retries.values():
-        if retry.refused:
+        if retry.refused and _is_told(memory, retry, now_s):
             text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
             found.setdefault("APIRefused", []).append(text)
     for trouble in memory.troubles.values():

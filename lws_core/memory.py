@@ -80,6 +80,17 @@ class Retry:
     read: bool = False
 
 
+@attrs.frozen
+class Failure:
+    """Writes of one kind for groups that failed and were not told of yet: which groups, since when (epoch
+    seconds), and of the first what it is and the API server's words."""
+
+    groups: GroupSet
+    since_s: float
+    what: str
+    message: str
+
+
 @attrs.frozen(slots=False)
 class Memory:
     """All that is known of one set.
@@ -101,7 +112,8 @@ class Memory:
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
     write of it was sent), as watches may be faster than answers; deleting
     (leaders whose deletion is not answered); wakes (when to look at a group again, by index); notices
-    (events to emit); begun (groups whose worker StatefulSet was created and not yet told of).
+    (events to emit); begun (groups whose worker StatefulSet was created and not yet told of); failures
+    (writes for groups that failed and were not yet told of, by the verb and the kind of the action).
 
     Times, in epoch seconds: strangers_at_s when foreign objects were last read again; patience_s when a
     group that is waited for may count as broken; status_at_s of the last status written; told_at_s of the
@@ -143,6 +155,7 @@ class Memory:
     wakes: FrozenMap[float] = EMPTY
     notices: tuple[Event, ...] = ()
     begun: GroupSet = 0
+    failures: FrozenMap[Failure] = EMPTY
 
     strangers_at_s: float | None = None
     patience_s: float | None = None

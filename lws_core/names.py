@@ -72,6 +72,9 @@ FAILED_UPDATE: Final = "FailedUpdate"
 RECREATE_GROUP: Final = "RecreateGroup"
 DRIFT_HEALED: Final = "DriftHealed"
 
+# Why an API server refuses, in the causes of its Status.
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+
 # Reasons of the condition Stalled, the most urgent first.
 INVALID_SPEC: Final = "InvalidSpec"
 FOREIGN_OBJECT: Final = "ForeignObject"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from . import names
-from .actions import Event, PatchStatus, Ref, Request
+from .actions import Create, Event, PatchStatus, Ref, Request
 from .answers import action_key
-from .bits import indexes
+from .bits import GroupSet, indexes
 from .codec import encode_status
-from .explain import explain, stall_of
+from .events import failure_event
+from .explain import explain, is_awaited, stall_of
 from .leading import own_statefulset
 from .memory import Memory
 from .rollout import Blocked
@@ -19,6 +21,7 @@ from .values import evolve
 
 TELL_INTERVAL_S: Final = 1.0  # at most one event a second tells of worker StatefulSets created
 _NAMED: Final = 5
+_SEVERAL: Final = {"StatefulSet": "worker statefulsets", "Service": "headless services"}
 
 
 def report(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Request, ...]:
@@ -43,20 +46,34 @@ def tell_of_workers(memory: Memory, now_s: float) -> Memory:
     if not memory.begun or now_s < _told_next_s(memory):
         return memory
     assert memory.lws is not None
-    pods = [names.leader_name(memory.lws.name, index) for index in indexes(memory.begun)]
-    if len(pods) == 1:
+    count, listed = _leaders(memory.lws, memory.begun)
+    if count == 1:
         index = next(indexes(memory.begun))
         leader = memory.groups.get(index).group.leader
-        note = f"Created worker statefulset for leader pod {pods[0]}"
-        related = Ref("Pod", memory.lws.namespace, pods[0])
+        note = f"Created worker statefulset for leader pod {listed}"
+        related = Ref("Pod", memory.lws.namespace, listed)
         uid = "" if leader is None else leader.uid
         event = Event("Normal", names.GROUPS_PROGRESSING, "Create", note, related, uid)
     else:
-        more = len(pods) - _NAMED
-        listed = ", ".join(pods[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        note = f"Created {len(pods)} worker statefulsets for leader pods {listed}"
+        note = f"Created {count} worker statefulsets for leader pods {listed}"
         event = Event("Normal", names.GROUPS_PROGRESSING, "Create", note)
     return evolve(memory, begun=0, told_at_s=now_s, notices=(*memory.notices, event))
+
+
+def tell_of_failures(memory: Memory, now_s: float) -> Memory:
+    """The memory with a notice of the writes for groups that failed: one for all of a kind, once those that
+    were sent with them are answered, or after a while."""
+    for key, failure in memory.failures.items():
+        if now_s < failure.since_s + TELL_INTERVAL_S and is_awaited(memory, key):
+            continue
+        assert memory.lws is not None
+        verb, _, kind = key.partition(" ")
+        count, listed = _leaders(memory.lws, failure.groups)
+        text = f"{count} {_SEVERAL.get(kind, f'{kind}s')} for leader pods {listed}"
+        what = failure.what if count == 1 else text
+        event = failure_event(what, failure.message, creates=verb == Create.__name__)
+        memory = evolve(memory, failures=memory.failures.without(key), notices=(*memory.notices, event))
+    return memory
 
 
 def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[float, ...]:
@@ -69,6 +86,7 @@ def next_report_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[f
             times.append(_waits_s(memory))
     if memory.begun:
         times.append(_told_next_s(memory))
+    times += [failure.since_s + TELL_INTERVAL_S for failure in memory.failures.values()]
     if memory.patience_s is not None:
         times.append(memory.patience_s)
     deadline_s = progress_deadline_s(memory)
@@ -99,6 +117,13 @@ def _patch(lws: LeaderWorkerSet, status: Status, why: str) -> PatchStatus:
 
 def _waits_s(memory: Memory) -> float:
     return 0.0 if memory.status_at_s is None else memory.status_at_s + memory.options.status_interval_s
+
+
+def _leaders(lws: LeaderWorkerSet, groups: GroupSet) -> tuple[int, str]:
+    """How many groups, and their leader pods by name up to a few."""
+    count = groups.bit_count()
+    pods = [names.leader_name(lws.name, index) for index in islice(indexes(groups), _NAMED)]
+    return count, ", ".join(pods) + (f" and {count - _NAMED} more" if count > _NAMED else "")
 
 
 def _told_next_s(memory: Memory) -> float:

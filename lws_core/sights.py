@@ -43,13 +43,15 @@ class Outcome:
     """The API server's answer to an action.
 
     code: the HTTP status, 0 where none came back and the action may have taken effect or not. thing: the
-    object in the answer. message: the server's words. retry_after_s: as the server asked.
+    object in the answer. message: the server's words. retry_after_s: as the server asked. causes: why it
+    refused, each in a word, where it said so.
     """
 
     code: int
     thing: Thing | None = None
     message: str = ""
     retry_after_s: float = 0.0
+    causes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -91,8 +91,12 @@ def unreadable_status(before: Status, stall: Stall, now_s: float) -> Status:
 
 
 def is_urgent(before: Status, after: Status) -> bool:
-    """Whether a change of status is written at once: a condition, or a first observation of a spec."""
-    return before.conditions != after.conditions or before.observed_generation != after.observed_generation
+    """Whether a change of status is written at once: a condition, its message alone left out, or a first
+    observation of a spec."""
+    earlier, later = (
+        [attrs.evolve(condition, message="") for condition in status.conditions] for status in (before, after)
+    )
+    return earlier != later or before.observed_generation != after.observed_generation
 
 
 def condition_event(lws: LeaderWorkerSet, after: Status) -> Event | None:

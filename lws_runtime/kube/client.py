@@ -74,6 +74,15 @@ class Answer:
             return str(status["message"])
         return self.body[:300].decode(errors="replace")
 
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Why the server refused, each in a word, as the details of its Status say."""
+        status = self.json()
+        details = status.get("details") if isinstance(status, dict) else None
+        causes = details.get("causes") if isinstance(details, dict) else None
+        listed = causes if isinstance(causes, list) else []
+        return tuple(str(cause.get("reason", "")) for cause in listed if isinstance(cause, dict))
+
 
 class _Bucket:
     """Lets `qps` requests a second pass, and `burst` at once."""

@@ -371,7 +371,8 @@ def _tell_of_answer(machine: Machine, action: Request, outcome: Outcome) -> None
     what = f"{_verb(action)} {ref.kind} {ref.name}"
     extra = _about(machine, action) | {"code": outcome.code}
     if not outcome.ok:
-        is_expected = outcome.code in (404, 409) or isinstance(action, Read)
+        is_dying = names.NAMESPACE_TERMINATING in outcome.causes
+        is_expected = outcome.code in (404, 409) or is_dying or isinstance(action, Read)
         is_told = failed is not None and failed.message == failure_message(outcome)
         level = logging.DEBUG if is_expected or is_told else logging.WARNING
         _log.log(level, "%s failed with %d: %s", what, outcome.code, outcome.message, extra=extra)

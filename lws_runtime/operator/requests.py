@@ -78,7 +78,7 @@ def request_of(action: Action, *, event_name: str, instance: str, now_s: float) 
 def outcome_of(action: Action, answer: Answer, set_name: str, known: LeaderWorkerSet | None) -> Outcome:
     """What the machine hears of an answer. `known` is the set as it was last read."""
     if not answer.ok:
-        return Outcome(answer.code, None, answer.message, answer.retry_after_s)
+        return Outcome(answer.code, None, answer.message, answer.retry_after_s, answer.causes)
     body = answer.json()
     thing = read(body, set_name, known) if isinstance(body, dict) and _is_object(body, action) else None
     return Outcome(answer.code, thing)

@@ -1,4 +1,4 @@
-"""Credentials that a real API server refuses, at the start and later."""
+"""What a real API server refuses: credentials, writes for several groups, writes into a dying namespace."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 import rights
 import yaml
-from client import Client, Manifest
+from audit import Entry
+from client import Client, Manifest, Refused, eventually
 from conftest import NewOperator, StartKubelet
 from control_plane import ControlPlane, Setup
+from kubelet import Kubelet
 from operator_process import Operator
-from sandbox import Sandbox
-from sets import lws, set_image
+from sandbox import Sandbox, conditions
+from sets import lws, set_image, wait_event
 from test_resilience import ELECTING
 from test_runtime import account, grant_in
+
+from lws_core import names
 
 LASTS_S: Final = 8.0
 OFF: Final = {"ENABLE_WEBHOOKS": "false"}
@@ -88,7 +93,7 @@ def test_token_that_is_taken_back_must_be_read_anew_without_an_end(
     for name, token in tokens.items():
         grant_in(cluster.client(), cluster, sandbox.name, name)
         client = Client(cluster.url, cluster.authority.certificate_file, token)
-        sandbox.wait("the Role counts", lambda client=client: client.all("v1", "Pod", sandbox.name) == [])
+        sandbox.wait("the Role counts", partial(_may_list_pods, client, sandbox.name))
         client.close()
     operator = new_operator("rotating", config={"lws": {"namespaces": [sandbox.name]}})
     file = operator.folder / "token"
@@ -120,6 +125,89 @@ def _refusals(operator: Operator) -> list[str]:
     return [line["msg"] for line in lines if line.get("code") == 401]
 
 
+def _may_list_pods(client: Client, namespace: str) -> bool:
+    return client.all("v1", "Pod", namespace) == []
+
+
 def _is_refused(client: Client) -> bool:
     code, _ = client._send("GET", "/version", None, "application/json")
     return code == 401
+
+
+# -- writes
+
+
+def test_groups_that_are_refused_together_must_be_told_of_in_one_event(
+    sandbox: Sandbox, start_kubelet: StartKubelet, new_operator: NewOperator
+) -> None:
+    start_kubelet(sandbox)
+    operator = new_operator("refused").start()
+    operator.register_webhooks()
+    sandbox.create(lws("serve", 7))
+    sandbox.wait_ready("serve", 7)
+    operator.stop()
+    for index in range(7):
+        sandbox.delete("StatefulSet", f"serve-{index}")
+    sandbox.wait("the workers are gone", lambda: len(sandbox.pods("serve")) == 7)
+    kind = "count/statefulsets.apps"
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {kind: "1"}}}
+    sandbox.create({"apiVersion": "v1", "kind": "ResourceQuota", **quota})  # no controller keeps its status
+    sandbox.patch(
+        "ResourceQuota", "none", {"status": {"hard": {kind: "1"}, "used": {kind: "1"}}}, part="status"
+    )
+    sandbox.wait("the quota counts", lambda: _over_quota(sandbox))
+    operator.start()
+    first = wait_event(sandbox, "FailedCreate", "Failed to create")
+    assert first["message"].startswith(
+        "Failed to create 7 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 "
+        "and 2 more: "
+    )
+    assert "exceeded quota: none" in first["message"]
+    told = wait_event(sandbox, "APIRefused", "exceeded quota")["message"]
+    assert [f"StatefulSet serve-{index}: " in told for index in range(3)] == [True] * 3
+    stalled = sandbox.wait_condition("serve", "Stalled", reason="APIRefused")
+    assert conditions(stalled)["Stalled"]["message"].endswith("; and 2 more")
+    assert sum(len(sandbox.events(reason)) for reason in ("FailedCreate", "APIRefused")) <= 4
+
+
+def _over_quota(sandbox: Sandbox) -> bool:
+    """Whether a StatefulSet more is refused."""
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    spec = {"serviceName": "a", "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    probe = {"metadata": {"name": "probe", "namespace": sandbox.name}, "spec": spec}
+    try:
+        sandbox.client.create({"apiVersion": "apps/v1", "kind": "StatefulSet", **probe}, dryRun="All")
+    except Refused as refused:
+        return "exceeded quota" in refused.message
+    return False
+
+
+def test_dying_namespace_must_be_met_with_silence(
+    sandbox: Sandbox, kubelet: Kubelet, operator: Operator, cluster: ControlPlane
+) -> None:
+    sandbox.create(lws("serve"))
+    sandbox.wait_ready("serve", 2)
+    mark, begun = cluster.audit.mark(), operator.log_size()
+    cluster.stop_controllers()
+    try:
+        sandbox.client.delete("v1", "Namespace", None, sandbox.name)
+        sandbox.delete("Service", "serve")
+        refused = sandbox.wait("it is refused", lambda: _creations(sandbox, mark), 20)
+        assert {one.code for one in refused} == {403}
+        sandbox.wait("it is refused again", lambda: len(_creations(sandbox, mark)) > 1, 20)
+        assert "Stalled" not in conditions(sandbox.must_get(names.KIND, "serve"))
+        told = operator.tail(10**6, since=begun)
+        assert "403" not in told
+        assert "terminated" not in told
+    finally:
+        cluster.start_controllers()
+        eventually(
+            "the namespace is gone",
+            lambda: sandbox.client.get("v1", "Namespace", None, sandbox.name) is None,
+            60,
+        )
+    assert "Traceback" not in operator.tail(10**6, since=begun)
+
+
+def _creations(sandbox: Sandbox, mark: int) -> list[Entry]:
+    return [one for one in sandbox.writes("operator", mark) if one.verb == "create"]

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from machine import START_S, leader, live, statefulset
 
 from lws_core.actions import Apply, Create, Delete, Emit, Event, PatchStatus, Read, Ref, Request
 from lws_core.answers import action_key, hear
 from lws_core.memory import Memory
+from lws_core.reporting import TELL_INTERVAL_S, tell_of_failures
 from lws_core.sights import Gone, Outcome
-from lws_core.values import evolve, freeze_map
+from lws_core.values import FrozenMap, evolve, freeze_map
 from lws_core.view import find, lose, see
 
 POD = Ref("Pod", "default", "serve-1")
@@ -166,8 +168,44 @@ def test_own_write_always_is_known_though_the_watch_has_shown_more_before_its_an
     ],
 )
 def test_failed_write_always_is_told_in_the_known_words(action: Request, note: str) -> None:
-    (event,) = answered(action, Outcome(403, message="quota")).notices
+    memory = tell_of_failures(answered(action, Outcome(403, message="quota")), START_S)
+    (event,) = memory.notices
+    assert memory.failures == {}
     assert (event.type, event.note) == ("Warning", note)
+
+
+def test_writes_for_groups_that_fail_together_always_are_told_in_one_event() -> None:
+    creates = [Create(of("StatefulSet", f"serve-{index}"), "") for index in range(8)]
+    pending = FrozenMap[Request]({action_key(action): action for action in creates})
+    memory = with_pending(pending)
+    for action in creates:
+        memory = tell_of_failures(memory, START_S)
+        assert memory.notices == ()
+        memory = hear(memory, action, Outcome(403, message=f"{action.ref.name}: quota"), START_S)
+    (event,) = tell_of_failures(memory, START_S).notices
+    assert event.note == (
+        "Failed to create 8 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 "
+        "and 3 more: serve-0: quota"
+    )
+
+
+def test_failure_never_waits_long_for_others_to_be_told_with_it() -> None:
+    create, late = (Create(of("Service", f"serve-{index}"), "") for index in (0, 1))
+    memory = with_pending(FrozenMap[Request]({action_key(late): late}))
+    memory = hear(memory, create, Outcome(403, message="quota"), START_S)
+    assert tell_of_failures(memory, START_S + 0.9).notices == ()
+    (event,) = tell_of_failures(memory, START_S + TELL_INTERVAL_S).notices
+    assert event.note == "Failed to create headless service for error: quota"
+
+
+def test_refusal_in_a_namespace_that_is_being_deleted_never_is_told() -> None:
+    outcome = Outcome(403, message="it is being terminated", causes=("NamespaceTerminating",))
+    for action in (Create(of("Service", "serve"), ""), Create(of("StatefulSet", "serve-1"), "")):
+        memory = answered(action, outcome)
+        assert (memory.notices, memory.failures) == ((), {})
+        assert not memory.retries[action_key(action)].refused
+        assert delay_s(action, outcome, outcome) == 2.0
+        assert answered(action, attrs.evolve(outcome, causes=("Other",))).retries[action_key(action)].refused
 
 
 @pytest.mark.parametrize("action", [DELETE, READ, STATUS])

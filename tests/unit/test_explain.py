@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from machine import START_S, live, statefulset
 
@@ -112,6 +113,17 @@ def test_most_urgent_trouble_always_is_the_one_that_is_told() -> None:
         "RecreationBackOff: pod serve-1-1 restarted; its group was recreated 2 times in a row and waits "
         "before the next",
     ]
+
+
+def test_first_refusal_always_waits_for_the_answers_to_what_was_sent_with_it() -> None:
+    another = freeze_map({"kind": "Service", "metadata": {"name": "b", "namespace": "default"}})
+    waiting = memory(retries=FrozenMap({"k": attrs.evolve(REFUSED, attempts=1, not_before_s=START_S + 1)}))
+    both = evolve(waiting, pending=FrozenMap({"Create Service b": Create(another, "why")}))
+    assert stall_of(both, START_S) is None
+    assert stall_of(both, START_S + 1) is not None
+    assert stall_of(waiting, START_S) is not None
+    other = evolve(waiting, pending=FrozenMap({"Create StatefulSet b": CREATE}))
+    assert stall_of(other, START_S) is not None
 
 
 def test_what_only_takes_its_time_never_is_a_stall() -> None:

@@ -152,6 +152,20 @@ def test_change_of_counts_alone_never_is_urgent() -> None:
     assert is_urgent(before, status("nnn"))
 
 
+def test_change_of_a_message_alone_never_is_urgent() -> None:
+    one, other, worse = (
+        unreadable_status(status("nnn"), stall, START_S)
+        for stall in (
+            Stall("APIRefused", "group 1"),
+            Stall("APIRefused", "groups 1 and 2"),
+            Stall("NodeLost", "group 1"),
+        )
+    )
+    assert not is_urgent(one, other)
+    assert is_urgent(one, worse)
+    assert is_urgent(status("nnn"), one)
+
+
 def test_event_always_tells_of_the_condition_that_became_true() -> None:
     lws = live()
     event = condition_event(lws, status("nnn"))
