@@ -9,34 +9,25 @@ from typing import Final, Literal
 
 import attrs
 
+from . import names
 from .bits import GroupSet, indexes
 from .memory import Memory, Retry
 from .plan import Obstacle, Trouble
 from .restart import Hold
 from .rollout import Blocked, Done, Step
-from .status import Reason, Stall
+from .status import Stall
 
 State = Literal["AtRest", "Progressing", "Waiting", "Stalled", "Deleting", "Unknown"]
 
 _NAMED: Final = 5  # how many groups a sentence names before it counts the rest
 
-_OBSTACLES: Final[dict[Obstacle, Reason]] = {
+_OBSTACLES: Final[dict[Obstacle, names.StallReason]] = {
     "Foreign": "ForeignObject",
     "NoAdmission": "AdmissionMissing",
     "NodeLost": "NodeLost",
     "OldKubernetes": "APIRefused",
     "BadTemplate": "InvalidSpec",
 }
-_URGENCY: Final[tuple[Reason, ...]] = (
-    "InvalidSpec",
-    "ForeignObject",
-    "APIRefused",
-    "AdmissionMissing",
-    "NodeLost",
-    "RecreationLimit",
-    "RecreationBackOff",
-    "ProgressDeadlineExceeded",
-)
 
 
 @attrs.frozen
@@ -123,7 +114,7 @@ def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
 def _stall(memory: Memory, now_s: float) -> Stall | None:
     if memory.unreadable is not None:
         return Stall("InvalidSpec", "; ".join(str(error) for error in memory.unreadable.errors))
-    found: dict[Reason, list[str]] = {}
+    found: dict[names.StallReason, list[str]] = {}
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
     for retry in memory.retries.values():
@@ -134,16 +125,22 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
         reason = _reason(trouble)
         if reason is not None:
             found.setdefault(reason, []).append(_text(trouble))
-    for reason in _URGENCY:
+    for reason in names.STALL_REASONS:
         if reason in found:
             return Stall(reason, _words(found[reason]))
     return None
 
 
-def _reason(trouble: Trouble | Hold) -> Reason | None:
+def _reason(trouble: Trouble | Hold) -> names.StallReason | None:
     if isinstance(trouble, Trouble):
         return _OBSTACLES.get(trouble.obstacle)
-    return {"Limit": "RecreationLimit", "BackOff": "RecreationBackOff"}.get(trouble.reason)  # type: ignore[return-value]
+    match trouble.reason:
+        case "Limit":
+            return "RecreationLimit"
+        case "BackOff":
+            return "RecreationBackOff"
+        case "Starting":
+            return None
 
 
 def _text(trouble: Trouble | Hold) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final
+from typing import Final, Literal, get_args
 
 GROUP: Final = "leaderworkerset.x-k8s.io"
 VERSION: Final = "v1"
@@ -75,15 +75,19 @@ DRIFT_HEALED: Final = "DriftHealed"
 # Why an API server refuses, in the causes of its Status.
 NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 
-# Reasons of the condition Stalled, the most urgent first.
-INVALID_SPEC: Final = "InvalidSpec"
-FOREIGN_OBJECT: Final = "ForeignObject"
-API_REFUSED: Final = "APIRefused"
-ADMISSION_MISSING: Final = "AdmissionMissing"
-NODE_LOST: Final = "NodeLost"
-RECREATION_LIMIT: Final = "RecreationLimit"
-RECREATION_BACK_OFF: Final = "RecreationBackOff"
-PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
+StallReason = Literal[
+    "InvalidSpec",
+    "ForeignObject",
+    "APIRefused",
+    "AdmissionMissing",
+    "NodeLost",
+    "RecreationLimit",
+    "RecreationBackOff",
+    "ProgressDeadlineExceeded",
+]
+"""Reasons of the condition Stalled, the most urgent first."""
+
+STALL_REASONS: Final[tuple[StallReason, ...]] = get_args(StallReason)
 
 _ORDINAL: Final = re.compile(r"(.*)-([0-9]+)$", re.DOTALL | re.ASCII)
 

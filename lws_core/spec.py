@@ -112,6 +112,11 @@ class Condition:
     observed_generation: int = 0
     last_transition_time: str = ""
 
+    @property
+    def is_true(self) -> bool:
+        """Whether it holds."""
+        return self.status == "True"
+
 
 @attrs.frozen
 class Status:
@@ -127,6 +132,11 @@ class Status:
     def condition(self, type_: str) -> Condition | None:
         """The condition of that type, or None."""
         return next((c for c in self.conditions if c.type == type_), None)
+
+    def is_true(self, type_: str) -> bool:
+        """Whether the condition of that type holds."""
+        condition = self.condition(type_)
+        return condition is not None and condition.is_true
 
 
 @attrs.frozen

@@ -18,17 +18,6 @@ from .spec import Condition, LeaderWorkerSet, Status
 from .summary import Summary
 from .times import rfc3339
 
-Reason = Literal[
-    "InvalidSpec",
-    "ForeignObject",
-    "APIRefused",
-    "AdmissionMissing",
-    "NodeLost",
-    "RecreationLimit",
-    "RecreationBackOff",
-    "ProgressDeadlineExceeded",
-]
-
 _SAYINGS: Final = {
     names.AVAILABLE: (names.ALL_GROUPS_READY, "All replicas are ready"),
     names.UPDATE_IN_PROGRESS: (names.GROUPS_UPDATING, "Rolling Upgrade is in progress"),
@@ -41,7 +30,7 @@ _LONGEST_MESSAGE: Final = 4096  # the API allows 32768; a reader does not
 class Stall:
     """Why a set does not get on, for the condition Stalled."""
 
-    reason: Reason
+    reason: names.StallReason
     message: str
 
 
@@ -104,10 +93,10 @@ def condition_event(lws: LeaderWorkerSet, after: Status) -> Event | None:
     before = {condition.type: condition for condition in lws.status.conditions}
     for type_ in (names.STALLED, names.UPDATE_IN_PROGRESS, names.PROGRESSING, names.AVAILABLE):
         condition = after.condition(type_)
-        if condition is None or condition.status != "True":
+        if condition is None or not condition.is_true:
             continue
         earlier = before.get(type_)
-        if earlier is not None and (earlier.status, earlier.reason) == ("True", condition.reason):
+        if earlier is not None and earlier.is_true and earlier.reason == condition.reason:
             continue
         counts = f"{after.ready_replicas} groups ready of total {lws.spec.replicas} groups"
         kind: Literal["Normal", "Warning"] = "Warning" if type_ == names.STALLED else "Normal"

@@ -184,7 +184,7 @@ class Metrics(Watcher, Collector):
             groups |= {(*key, state): float(count) for state, count in _states(memory).items()}
             rolling[key] = float(_is_true(memory, names.UPDATE_IN_PROGRESS))
             condition = memory.lws.status.condition(names.STALLED)
-            if condition is not None and condition.status == "True":
+            if condition is not None and condition.is_true:
                 stalled[(*key, condition.reason)] = 1.0
         yield _gauge("lws_groups", "Groups by state.", ("namespace", "name", "state"), groups)
         yield _gauge("lws_rollout_in_progress", "Whether a set rolls out.", ("namespace", "name"), rolling)
@@ -217,8 +217,7 @@ def _states(memory: Memory) -> dict[str, int]:
 
 
 def _is_true(memory: Memory, type_: str) -> bool:
-    condition = None if memory.lws is None else memory.lws.status.condition(type_)
-    return condition is not None and condition.status == "True"
+    return memory.lws is not None and memory.lws.status.is_true(type_)
 
 
 def resource_in(path: str) -> str:
