@@ -4,8 +4,9 @@ Three ways in, from the whole to its parts (docs/library.md has runnable example
 
 - The controller of one set, without I/O. `begin` makes its memory from what a list returned, `observe` folds
   in what a watch shows and what the API server answered, `look` says what to send and when to look again.
-- Plans: `plan_set` and `plan_group` say what should exist, `diff_set` and `diff_group` what to send for it,
-  `decide` and `choose_deletes` are the rollout alone, as integers.
+- Plans: `trace` says which revisions a set is of, a `Summary` what its groups amount to; `plan_set` and
+  `plan_group` say what should exist, `diff_set` and `diff_group` what to send for it, `decide` and
+  `choose_deletes` are the rollout alone, as integers.
 - Manifests: `decode`, `encode`, `apply_defaults`, `validate_create`, `validate_update`, `preview`, `admit`.
 
 Nothing here does I/O, reads a clock or draws a random number; times are arguments, in seconds since the
@@ -23,8 +24,9 @@ from .defaulting import apply_defaults
 from .diff import Change, diff_group, diff_set
 from .errors import FieldError, InvalidManifest
 from .explain import Explanation, explain
+from .lineage import Lineage, trace
 from .memory import Memory, Unreadable
-from .observed import Group, LeaderStatefulSet, Pod, WorkerStatefulSet
+from .observed import Group, LeaderStatefulSet, Pod, Revision, WorkerStatefulSet
 from .options import Options
 from .plan import GroupPlan, SetPlan, SetView, budget_of, plan, plan_group, plan_set
 from .preview import preview
@@ -32,6 +34,7 @@ from .reading import read
 from .rollout import Blocked, Budget, Decision, Done, Groups, Position, Step, choose_deletes, decide
 from .sights import Answered, Gone, Outcome, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet, LeaderWorkerTemplate, Metadata, RolloutStrategy, Spec, Status
+from .summary import GroupState, Summary, group_state
 from .validation import Verdict, validate_create, validate_update
 from .values import FrozenMap, Json, freeze, freeze_map, thaw
 
@@ -55,12 +58,14 @@ __all__ = [
     "Gone",
     "Group",
     "GroupPlan",
+    "GroupState",
     "Groups",
     "InvalidManifest",
     "Json",
     "LeaderStatefulSet",
     "LeaderWorkerSet",
     "LeaderWorkerTemplate",
+    "Lineage",
     "Look",
     "Memory",
     "Metadata",
@@ -71,6 +76,7 @@ __all__ = [
     "Position",
     "Read",
     "Ref",
+    "Revision",
     "RolloutStrategy",
     "Seen",
     "SetPlan",
@@ -79,6 +85,7 @@ __all__ = [
     "Spec",
     "Status",
     "Step",
+    "Summary",
     "Synced",
     "TakeFields",
     "Thing",
@@ -98,6 +105,7 @@ __all__ = [
     "explain",
     "freeze",
     "freeze_map",
+    "group_state",
     "look",
     "observe",
     "plan",
@@ -108,6 +116,7 @@ __all__ = [
     "start",
     "step",
     "thaw",
+    "trace",
     "validate_create",
     "validate_update",
 ]
