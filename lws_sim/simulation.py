@@ -461,4 +461,4 @@ def _is_available(memory: Memory) -> bool:
     condition = None if lws is None else lws.status.condition(names.AVAILABLE)
     if lws is None or condition is None:
         return False
-    return condition.status == "True" and condition.observed_generation == lws.metadata.generation
+    return condition.is_true and condition.observed_generation == lws.metadata.generation
