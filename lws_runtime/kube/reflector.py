@@ -11,6 +11,9 @@ that is gone is told as gone, with the UID and the owner that it had; one that g
 is gone for the first. Unchanged objects of a list are told once. `synced` is set when the first list has been
 told. Of an object that was told, its name, UID, version and owner are kept, and nothing else.
 
+Whoever hears of objects by answers to its own requests too says so by `expect`. One that came and went while
+no watch ran is in no list and in no event: it is told as gone by the first list that should have it.
+
 Assumes that the handler is quick, as it runs between two reads of the stream, and that it raises nothing.
 """
 
@@ -80,9 +83,11 @@ class Reflector:
         label: str = "",
     ) -> None:
         self._client, self._resource, self._handler = client, resource, handler
+        self._namespace = namespace
         self._path, self._label = resource.path(namespace), label
         self._selector = {"labelSelector": label} if label else {}
         self._known: dict[str, Identity] = {}
+        self._expected: dict[str, Identity] = {}
         self._version = ""
         self._trouble = ""
         self.synced = asyncio.Event()
@@ -93,6 +98,10 @@ class Reflector:
     def name(self) -> str:
         """The plural of what is followed."""
         return self._resource.plural
+
+    def follows(self, kind: str, namespace: str) -> bool:
+        """Whether objects of that kind in that namespace are followed here."""
+        return kind == self._resource.kind and self._namespace in ("", namespace)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -126,6 +135,12 @@ class Reflector:
                 self._say(str(problem) or type(problem).__name__)
             await asyncio.sleep(back_off_s(failures))
 
+    def expect(self, item: Object) -> None:
+        """An answer to a request has shown an object, which no list and no watch need have shown yet."""
+        labels = item["metadata"].get("labels") or {}
+        if _key(item) not in self._known and (not self._label or self._label in labels):
+            self._expected[_key(item)] = _identity(item, self._label)
+
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:
             _log.warning("cannot follow %s: %s", self.name, trouble)
@@ -154,6 +169,8 @@ class Reflector:
         self.heard_at_s = time.monotonic()
         for key in [key for key in self._known if key not in found]:
             self._lose(key)
+        for key in [key for key, last in self._expected.items() if _is_covered(last.version, version)]:
+            self._tell_gone(key, attrs.evolve(self._expected.pop(key), version=""))
         self._version = version
 
     def _check(self, answer: Answer) -> None:
@@ -204,6 +221,7 @@ class Reflector:
         """An object is there in this state."""
         key, now = _key(item), _identity(item, self._label)
         before = self._known.get(key)
+        self._expected.pop(key, None)
         if before is not None and (before.uid, before.owner) != (now.uid, now.owner):
             self._lose(key)
             before = None
@@ -215,6 +233,7 @@ class Reflector:
     def _lose(self, key: str, item: Object | None = None) -> None:
         """An object is gone; `item`: its last state, where it was told."""
         known = self._known.pop(key, None)
+        self._expected.pop(key, None)
         last = None if item is None else _identity(item, self._label)
         if known is not None:
             version = last.version if last is not None and last.uid == known.uid else ""
@@ -238,6 +257,11 @@ def back_off_s(failures: int) -> float:
     """How long to wait after so many failures in a row: 0.8 s doubling to 30 s, less up to half by chance."""
     longest_s = min(_LONGEST_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(max(failures - 1, 0), 10))
     return longest_s * random.uniform(0.5, 1.0)
+
+
+def _is_covered(version: str, listed: str) -> bool:
+    """Whether a list is so new that it has an object of that version, unless that is gone."""
+    return version.isdecimal() and listed.isdecimal() and int(version) <= int(listed)
 
 
 def _is_long(began_s: float) -> bool:

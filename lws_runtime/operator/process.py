@@ -29,7 +29,7 @@ from typing import Any, Final
 import orjson
 
 from lws_core import names
-from lws_core.actions import Action, Emit
+from lws_core.actions import Action, Create, Emit, Read
 from lws_core.options import Options
 from lws_core.sights import Outcome
 from lws_runtime.config import Settings, operator_namespace, operator_options
@@ -141,7 +141,18 @@ class Leading:
             params=request.params,
             may_send=self._may_write,
         )
+        if answer.ok and isinstance(action, Create | Read):
+            self._expect(action, answer.json())
         return outcome_of(action, answer, machine.name, machine.memory.lws)
+
+    def _expect(self, action: Create | Read, shown: Any) -> None:
+        """Let whoever follows the kind know of an object that it may have missed from its beginning to its
+        end: nothing else would ever tell that it is gone."""
+        if not isinstance(shown, dict) or shown.get("kind") != action.ref.kind:
+            return
+        for reflector in self._reflectors:
+            if reflector.follows(action.ref.kind, action.ref.namespace):
+                reflector.expect(shown)
 
 
 async def lead(

@@ -20,10 +20,13 @@ import yaml
 from aiohttp import web
 from loopback import Leases, answer, client_of, refusal, serving, until
 
+from lws_core import controller, names
+from lws_core.actions import Read, Ref
 from lws_core.options import Options
 from lws_runtime.kube.client import Client
 from lws_runtime.kube.lease import LeaseSettings
 from lws_runtime.operator import process
+from lws_runtime.operator.manager import Machine, Manager
 from lws_runtime.operator.metrics import Metrics
 from lws_runtime.operator.process import Leading, Unusable, check_server, lead, until_signal, wait_for_crd
 
@@ -277,6 +280,36 @@ def test_bug_in_the_watch_of_nodes_must_end_it_too(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(ExceptionGroup):
         run(api, body)
+
+
+def test_object_that_only_an_answer_has_shown_must_be_gone_with_the_next_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api, told = Api(), []
+    path = "/api/v1/namespaces/default/services/serve"
+    metadata = {
+        "namespace": "default",
+        "name": "serve",
+        "uid": "1",
+        "resourceVersion": "3",
+        "labels": {names.SET_NAME: "serve"},
+    }
+    api.answers[path] = lambda: answer({"apiVersion": "v1", "kind": "Service", "metadata": metadata})
+    monkeypatch.setattr(Manager, "see", lambda _, happened, item: told.append((happened, item["kind"])))
+
+    async def body(client: Client) -> None:
+        leads = Leading(
+            client, Metrics(), options=Options(), namespaces=(), may_write=lambda: True, dry_run=False
+        )
+        machine = Machine("default", "serve", controller.start(Options()))
+        await leads._send(machine, Read(Ref("Service", "default", "serve"), "in doubt"))
+        work = asyncio.create_task(leads.run())
+        await until(lambda: leads.manager._synced)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert told == [("GONE", "Service")]
 
 
 # -- signals

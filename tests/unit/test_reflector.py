@@ -106,8 +106,11 @@ def page(*items: Item, version: int = 10, more: str = "") -> dict[str, Any]:
 Told = list[tuple[str, str, str]]
 
 
-def follow(server: Server, done: Callable[[Told], Any], label: str = LABEL) -> Told:
-    """What is told until `done` says that it is enough: what happened, the name, and the UID or version."""
+def follow(
+    server: Server, done: Callable[[Told], Any], label: str = LABEL, expected: tuple[Item, ...] = ()
+) -> Told:
+    """What is told until `done` says that it is enough: what happened, the name, and the UID or version.
+    `expected`: objects that answers have shown before."""
     told: Told = []
 
     def handler(happened: str, item: Item) -> None:
@@ -118,6 +121,8 @@ def follow(server: Server, done: Callable[[Told], Any], label: str = LABEL) -> T
     async def run() -> None:
         async with serving(server.handle) as url, client_of(url, qps=None) as client:
             reflector = Reflector(client, POD, handler, namespace="default", label=label)
+            for item in expected:
+                reflector.expect(item)
             task = asyncio.create_task(reflector.run())
             try:
                 await until(lambda: task.done() or done(told))
@@ -210,6 +215,28 @@ def test_versions_too_old_must_list_again_at_once_and_tell_what_is_gone(
     assert told[3:] == [gone("b"), ("SEEN", "b", "other 9"), gone("c")]
     assert server.watched == ["10", "20"]
     assert hasty == []
+
+
+def test_object_that_only_an_answer_has_shown_must_be_gone_once_a_list_lacks_it() -> None:
+    server = Server([page(pod("a", 1), version=10)])
+    told = follow(server, lambda told: server.watched, expected=(pod("b", 7), pod("a", 1)))
+    assert told == [seen("a", 1), gone("b")]
+
+
+def test_object_newer_than_a_list_never_is_gone_as_the_list_lacks_it() -> None:
+    lists = [page(version=10), page(version=20)]
+    server = Server(lists, [[event("ERROR", {"code": 410})], [None]])
+    told = follow(server, lambda told: len(server.watched) == 2, expected=(pod("b", 11),))
+    assert told == [gone("b")]
+    server = Server([page(version=10)])
+    assert follow(server, lambda told: server.watched, expected=(pod("b", 11),)) == []
+
+
+def test_object_without_the_label_never_is_expected() -> None:
+    stranger = pod("b", 7)
+    del stranger["metadata"]["labels"][LABEL]
+    server = Server([page(version=10)])
+    assert follow(server, lambda told: server.watched, expected=(stranger,)) == []
 
 
 def test_lists_that_expire_page_by_page_must_begin_anew() -> None:
