@@ -291,6 +291,53 @@ def test_deleted_child_always_comes_back() -> None:
     assert explain(bench.memory, bench.now_s).state == "AtRest"
 
 
+def revisions(bench: Bench) -> dict[str, Json]:
+    """What the revisions of the set record, by name; the StatefulSet controller's have no data here."""
+    return {
+        name: obj["data"]
+        for (kind, name), obj in bench.cluster.objects.items()
+        if kind == "ControllerRevision" and "data" in obj
+    }
+
+
+def lose_revisions(bench: Bench) -> list[Json]:
+    """Delete the revisions of the set by hand; what they recorded."""
+    lost = revisions(bench)
+    for name in lost:
+        del bench.cluster.objects["ControllerRevision", name]
+    return list(lost.values())
+
+
+def test_lost_revision_always_is_written_again_and_nothing_else() -> None:
+    bench = at_rest(PAIRS)
+    lost = lose_revisions(bench)
+    assert len(lost) == 1
+    done = bench.run()
+    (create,) = of_type(done, Create)
+    assert [line for line in writes(done) if not line.startswith("PatchStatus")] == [
+        f"Create ControllerRevision {create.ref.name}"
+    ]
+    assert list(revisions(bench).values()) == lost
+    assert any(note.startswith("Creating missing revision with key ") for note in notes(bench))
+
+
+def test_lost_revision_always_is_written_again_as_it_was_although_the_set_has_changed() -> None:
+    """Groups that are still of it are judged, and made whole, by what it says."""
+    bench = at_rest(PAIRS)
+    lost = lose_revisions(bench)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    (first, *_) = of_type(bench.look(), Create)
+    assert first.ref.kind == "ControllerRevision"
+    assert [first.manifest["data"]] == lost
+    bench.hear(first)
+    created = of_type(bench.run(), Create)
+    assert [create.ref.kind for create in created if create.manifest.get("data") not in (None, *lost)] == [
+        "ControllerRevision"
+    ]
+    assert isinstance(bench.memory.decision, Done)
+    assert list(revisions(bench).values()) != lost
+
+
 def test_foreign_object_of_a_name_that_is_needed_never_is_touched() -> None:
     bench = Bench(PAIRS)
     theirs = freeze_map({"kind": "StatefulSet", "metadata": {"name": NAME}, "spec": {"replicas": 9}})

@@ -115,6 +115,20 @@ def test_ready_surge_never_is_returned_while_serving_needs_it() -> None:
     assert decide(Budget(2, 0, 1), Position(3, 0, 2), groups_in("nnn")).replicas == 2
 
 
+@pytest.mark.parametrize("last", "no")
+def test_surge_that_alone_serves_never_is_returned_even_where_the_budget_wants_less(last: str) -> None:
+    """Of two extra groups one would do for the two that load; but the one that serves is the last."""
+    decision = decide(Budget(1, 0, 2), Position(3, 3, 1), groups_in("uu" + last))
+    assert decision.replicas == 3
+    assert decide(Budget(1, 0, 2), Position(3, 3, 1), groups_in("u" + last + last)).replicas == 2
+
+
+def test_surge_that_is_returned_never_counts_for_what_may_be_ended() -> None:
+    """Three serve, one must. The last is returned, so one more may be ended, not two."""
+    decision = decide(Budget(1, 0, 2), Position(3, 0, 1), groups_in("ooo"))
+    assert decision == Step(2, 1, 1)
+
+
 def test_deletes_always_go_from_the_highest_down_and_end_with_the_allowance() -> None:
     budget, position = Budget(4, 2), Position(4, 0, 4)
     groups = groups_in("oooo")
