@@ -124,6 +124,12 @@ class Manager:
         self._event_slots = asyncio.Semaphore(_MOST_EVENTS_IN_FLIGHT)
         self._sending: set[asyncio.Task[None]] = set()
         self._events_waiting = 0
+        self._epoch_s = time.time() - time.monotonic()
+
+    def _now_s(self) -> float:
+        """Epoch seconds that go on evenly, as alarms do: were they to follow a clock that is set back, all
+        that waits would wait so much longer."""
+        return self._epoch_s + time.monotonic()
 
     @property
     def depth(self) -> int:
@@ -167,7 +173,7 @@ class Manager:
         if machine is None:
             memory = controller.start(self._options)
             if self._synced:
-                memory = controller.observe(memory, Synced(), time.time())
+                memory = controller.observe(memory, Synced(), self._now_s())
             machine = self.machines[namespace, name] = Machine(namespace, name, memory)
         return machine
 
@@ -198,7 +204,7 @@ class Manager:
 
     def _turn(self, machine: Machine) -> None:
         """Take in what is there, look once, and send."""
-        now_s, began_s, before = time.time(), time.perf_counter(), machine.memory
+        now_s, began_s, before = self._now_s(), time.perf_counter(), machine.memory
         while machine.inbox:
             machine.memory = _observe(machine, machine.inbox[0], now_s)
             machine.inbox.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -515,6 +516,20 @@ def test_dry_run_must_print_an_action_again_that_was_not_wanted_in_between(
 
     run(body, dry_run=lines.append)
     assert lines == ["default/one: would write status of LeaderWorkerSet one: counts"] * 2
+
+
+def test_clock_that_is_set_back_never_makes_what_waits_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(code=429)
+
+    async def body(manager: Manager) -> None:
+        manager.see("SEEN", stored("one"))
+        manager.all_listed()
+        await until(lambda: cluster.names(Create))
+        real, sent = time.time, len(cluster.names(Create))
+        monkeypatch.setattr(time, "time", lambda: real() - 3600.0)
+        await until(lambda: len(cluster.names(Create)) > sent)
+
+    run(body, cluster)
 
 
 def test_dry_run_must_read_what_it_needs_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
