@@ -19,6 +19,7 @@ from . import scenario as script
 from . import world as cluster
 from .cluster import api, kubelet, scheduler
 from .cluster.store import Object, key_of, name_of, namespace_of, terminating, uid_of
+from .faults import NO_FAULTS, Faults
 from .world import World
 
 CHANGE: Final = "simulation.lws.x-k8s.io/change"  # pod annotation: makes one template differ from another
@@ -42,12 +43,14 @@ class ImpossibleStep(ValueError):
 @attrs.frozen
 class Player:
     """A world with the set that is played with: its manifest, its leaderWorkerTemplate before the last change
-    of it, and how often that was changed for the sake of change."""
+    of it, how often that was changed for the sake of change, and what goes wrong with the operator's requests
+    and watches."""
 
     world: World
     manifest: Object
     earlier: FrozenMap[Json] | None = None
     changes: int = 0
+    faults: Faults = NO_FAULTS
 
     @property
     def owner(self) -> str:
@@ -102,6 +105,8 @@ def tell(deed: script.Deed) -> str:
             return f"{_pods(pods)} evicted"
         case script.DeletePods(pods):
             return f"{_pods(pods)} deleted"
+        case script.Kill(pods):
+            return f"{_pods(pods)} killed"
         case script.LoseNode(pods, back):
             return f"node of {_pods(pods)} {'is back' if back else 'is lost'}"
         case script.SlowLoad(group, load_s):
@@ -111,8 +116,20 @@ def tell(deed: script.Deed) -> str:
             return f"{nodes.count} nodes join"
         case script.DeleteSet():
             return "the set is deleted"
+        case script.CreateSet():
+            return "the set is created again"
         case script.RestartOperator():
             return "operator restarts"
+        case script.FailRequests(answer, count):
+            how = f"fail with {answer}" if isinstance(answer, int) else f"are {answer}"
+            return f"the next {count} requests {how}" if count != 1 else f"the next request {_one(how)}"
+        case script.HoldWatch(kinds, held):
+            return f"the watch of {', '.join(kinds)} {'stands still' if held else 'goes on'}"
+        case script.EditObject(target, fields):
+            told = ", ".join(tell(script.SetField(path, value)) for path, value in fields.items())
+            return f"{target.kind} {target.name}: {told}"
+        case script.DeleteObject(targets):
+            return f"{', '.join(f'{target.kind} {target.name}' for target in targets)} deleted"
 
 
 def is_shown(deed: script.Deed) -> bool:
@@ -159,9 +176,28 @@ def _do(player: Player, deed: script.Deed) -> Player:
         case script.DeleteSet():
             key = key_of(player.manifest)
             world = cluster.write(world, api.delete(world.store, key, world.now_s)[0])
+        case script.CreateSet():
+            if world.store.objects.get(key_of(player.manifest)) is not None:
+                raise ImpossibleStep("the set is there: it can be created once it was deleted")
+            world = cluster.put_set(world, player.manifest)
         case script.RestartOperator():
             world = cluster.restart_controller(world, player.owner)
-        case script.Crash() | script.Evict() | script.DeletePods() | script.LoseNode():
+        case script.FailRequests(answer, count):
+            answers = (*player.faults.answers, *(answer for _ in range(count)))
+            return attrs.evolve(player, faults=attrs.evolve(player.faults, answers=answers))
+        case script.HoldWatch(kinds, held):
+            others = player.faults.held - frozenset(kinds)
+            return attrs.evolve(
+                player,
+                faults=attrs.evolve(player.faults, held=others | frozenset(kinds) if held else others),
+            )
+        case script.EditObject(target, fields):
+            world = _edit(world, _object(player, world, target), fields)
+        case script.DeleteObject(targets):
+            for target in targets:
+                key = key_of(_object(player, world, target))
+                world = cluster.write(world, api.delete(world.store, key, world.now_s)[0])
+        case script.Crash() | script.Evict() | script.DeletePods() | script.Kill() | script.LoseNode():
             for place in deed.pods:
                 world = _do_to_pod(player, world, deed, place)
     return attrs.evolve(player, world=world)
@@ -209,6 +245,16 @@ def _set(value: Json, parts: list[str], item: Json, path: str) -> Json:
     if item is None and not rest:
         return fields.without(first)
     return fields.with_(first, _set(fields.get(first), rest, item, path))
+
+
+def _get(value: Json, parts: list[str]) -> Json:
+    """What lies at the end of a path, None where it leads nowhere."""
+    for part in parts:
+        if isinstance(value, tuple):
+            value = value[int(part)] if part.isdecimal() and int(part) < len(value) else None
+        else:
+            value = as_map(value).get(part)
+    return value
 
 
 def change_template(player: Player, change: script.ChangeTemplate) -> Player:
@@ -263,7 +309,7 @@ def _turn(player: Player, world: World, group: int, ready: bool) -> World:
 def _do_to_pod(
     player: Player,
     world: World,
-    deed: script.Crash | script.Evict | script.DeletePods | script.LoseNode,
+    deed: script.Crash | script.Evict | script.DeletePods | script.Kill | script.LoseNode,
     place: script.Place,
 ) -> World:
     pod = _pod(player, world, place)
@@ -280,12 +326,37 @@ def _do_to_pod(
             return cluster.write(world, kubelet.fail(store, pod, "Evicted", now_s))
         case script.DeletePods():
             return cluster.write(world, api.delete(store, key_of(pod), now_s)[0])
+        case script.Kill():
+            return cluster.write(world, api.delete(store, key_of(pod), now_s, grace_s=0)[0])
         case script.LoseNode() if not node:
             raise ImpossibleStep(f"pod {name_of(pod)} is on no node")
         case script.LoseNode(back=True):
             return cluster.restore_node(world, node)
         case script.LoseNode():
             return cluster.lose_node(world, node)
+
+
+def _edit(world: World, before: Object, fields: FrozenMap[Json]) -> World:
+    """Values become others of their type: the model has no schema that would refuse the rest."""
+    after = before
+    for path, value in fields.items():
+        of_metadata = path.startswith(("metadata.labels.", "metadata.annotations."))
+        was = "" if of_metadata else _get(after, _parts(path))
+        same = type(value) is type(was) and isinstance(value, str | int) and str(value)[:1] != "-"
+        if not same and not (of_metadata and value is None):
+            raise ImpossibleStep(f"{path}: {canonical(was)} becomes another value of its type only")
+        after = set_field(after, path, value)
+    store, answer = api.update(world.store, before, after, world.rules)
+    if not answer.ok:
+        raise ImpossibleStep(answer.message)
+    return cluster.write(world, store)
+
+
+def _object(player: Player, world: World, target: script.Target) -> Object:
+    found = world.store.get(target.kind, namespace_of(player.manifest), target.name)
+    if found is None or found["kind"] == names.KIND:
+        raise ImpossibleStep(f"there is no {target.kind} {target.name} at that moment, but for the set")
+    return found
 
 
 def _pod(player: Player, world: World, place: script.Place) -> Object:
@@ -307,6 +378,11 @@ def _allocatable(given: FrozenMap[Json]) -> FrozenMap[Json]:
         except ValueError as error:
             raise ImpossibleStep(f"nodes: allocatable {name}: {error}") from None
     return FrozenMap(known)
+
+
+def _one(how: str) -> str:
+    """What is told of several, told of one."""
+    return how.replace("fail ", "fails ").replace("are ", "is ")
 
 
 def _groups(groups: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@
       crash: [3]              # a container of group 3 restarts
 
 docs/simulation.md describes every field. Steps are taken one after another, each once the cluster has come to
-rest, or when `at`, `after` or `when` says. All that one step names happens at the same moment.
+rest, or when `at`, `after`, `events` or `when` says. All that one step names happens at the same moment.
 """
 
 from __future__ import annotations
@@ -32,6 +32,22 @@ _DURATION: Final = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 _MOST_NODES: Final = 10_000
 _LONGEST_S: Final = 1e9  # some thirty years
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
+_OBJECT: Final = re.compile(r"([A-Za-z]+)/([a-z0-9][a-z0-9.-]*)")
+_CODES: Final = (403, 409, 422, 429, 500, 503, 504)
+LOST: Final = "lost"
+UNSENT: Final = "unsent"
+REPEATED: Final = "repeated"
+WATCHED: Final = (
+    "LeaderWorkerSet",
+    "StatefulSet",
+    "Pod",
+    "Service",
+    "ControllerRevision",
+    "PodGroup",
+    "Node",
+)
+_MOST_FAULTS: Final = 1000
+_TIMING: Final = ("at", "after", "events", "when")
 
 
 @attrs.frozen
@@ -49,13 +65,14 @@ class Cluster:
 
     gate: the feature gate MaxUnavailableStatefulSet. load_s: how long a pod takes to become ready; None: only
     when a step says so. stop_s: how long a pod takes to end, at most its grace period. Without nodes there is
-    always another that suits a pod.
+    always another that suits a pod. seed: draws the order of what is independent, None: always the same.
     """
 
     gate: bool = False
     load_s: float | None = 60.0
     stop_s: float = 5.0
     nodes: tuple[Nodes, ...] = ()
+    seed: int | None = None
 
 
 @attrs.frozen
@@ -132,6 +149,13 @@ class DeletePods:
 
 
 @attrs.frozen
+class Kill:
+    """Somebody deletes each pod without any grace: it is gone at once."""
+
+    pods: tuple[Place, ...]
+
+
+@attrs.frozen
 class LoseNode:
     """The node of each pod is lost, or comes back."""
 
@@ -160,8 +184,56 @@ class DeleteSet:
 
 
 @attrs.frozen
+class CreateSet:
+    """The set that was deleted is created again, as it was."""
+
+
+@attrs.frozen
 class RestartOperator:
     """The operator loses its memory and lists everything again."""
+
+
+@attrs.frozen
+class FailRequests:
+    """What becomes of the operator's next requests, after those that are to fail already.
+
+    answer: an HTTP status that the API server answers, having done nothing; LOST: carried out, and the answer
+    never arrives; UNSENT: never arrives itself; REPEATED: it arrives twice, and the second answer is heard.
+    """
+
+    answer: int | str
+    count: int = 1
+
+
+@attrs.frozen
+class HoldWatch:
+    """The operator's watch of some kinds shows nothing any more, or goes on."""
+
+    kinds: tuple[str, ...]
+    held: bool = True
+
+
+@attrs.frozen
+class Target:
+    """An object of the set's namespace."""
+
+    kind: str
+    name: str
+
+
+@attrs.frozen
+class EditObject:
+    """Somebody changes fields of an object by hand: paths as of SetField, None for a field that goes."""
+
+    target: Target
+    fields: FrozenMap[Json]
+
+
+@attrs.frozen
+class DeleteObject:
+    """Somebody deletes each object by hand, in the background."""
+
+    targets: tuple[Target, ...]
 
 
 Deed: TypeAlias = (
@@ -174,11 +246,17 @@ Deed: TypeAlias = (
     | Crash
     | Evict
     | DeletePods
+    | Kill
     | LoseNode
     | SlowLoad
     | AddNodes
     | DeleteSet
+    | CreateSet
     | RestartOperator
+    | FailRequests
+    | HoldWatch
+    | EditObject
+    | DeleteObject
 )
 
 
@@ -195,20 +273,24 @@ class Condition:
 @attrs.frozen
 class Step:
     """What happens at one moment, and when: at a second since the first step, so long after the step before,
-    once a condition holds, or once the cluster has come to rest."""
+    after so many single events, once a condition holds, or once the cluster has come to rest. Without deeds
+    it only waits."""
 
     deeds: tuple[Deed, ...]
     at_s: float | None = None
     after_s: float | None = None
     when: Condition | None = None
+    event_count: int | None = None
 
 
 @attrs.frozen
 class Scenario:
-    """A script, and the cluster that it runs in."""
+    """A script, and the cluster that it runs in. `strict`: rules beyond those of single writes are judged too
+    (strictness.py)."""
 
     steps: tuple[Step, ...]
     cluster: Cluster = Cluster()
+    strict: bool = False
 
 
 def read_scenario(document: Json) -> Scenario:
@@ -259,16 +341,23 @@ class _Reader:
             "crash": lambda value, path: iter((Crash(self._places(value, path)),)),
             "evict": lambda value, path: iter((Evict(self._places(value, path)),)),
             "delete": lambda value, path: iter((DeletePods(self._places(value, path)),)),
+            "kill": lambda value, path: iter((Kill(self._places(value, path)),)),
             "loseNode": lambda value, path: iter((LoseNode(self._places(value, path)),)),
             "restoreNode": lambda value, path: iter((LoseNode(self._places(value, path), back=True),)),
             "load": self._slow_loads,
             "addNodes": lambda value, path: (AddNodes(nodes) for nodes in self._node_list(value, path)),
             "deleteSet": lambda value, path: self._flag(value, path, DeleteSet()),
+            "createSet": lambda value, path: self._flag(value, path, CreateSet()),
             "restartOperator": lambda value, path: self._flag(value, path, RestartOperator()),
+            "failRequests": self._faults,
+            "holdWatch": lambda value, path: iter((HoldWatch(self._kinds(value, path)),)),
+            "releaseWatch": lambda value, path: iter((HoldWatch(self._kinds(value, path), held=False),)),
+            "edit": self._edits,
+            "deleteObject": lambda value, path: iter((DeleteObject(self._targets(value, path)),)),
         }
 
     def scenario(self, document: Json) -> Scenario:
-        top = self._map(document, "", ("apiVersion", "kind", "metadata", "cluster", "steps"))
+        top = self._map(document, "", ("apiVersion", "kind", "metadata", "cluster", "strict", "steps"))
         for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
             if top.get(field) != wanted:
                 self._wrong(field, top.get(field), f'must be "{wanted}"')
@@ -278,33 +367,34 @@ class _Reader:
         return Scenario(
             tuple(self._step(step, f"steps[{index}]") for index, step in enumerate(steps)),
             self._cluster(top.get("cluster")),
+            self._bool(top.get("strict", False), "strict"),
         )
 
     def _cluster(self, value: Json) -> Cluster:
         if value is None:
             return Cluster()
-        fields = self._map(value, "cluster", ("maxUnavailableStatefulSet", "load", "stop", "nodes"))
-        gate = fields.get("maxUnavailableStatefulSet", False)
-        if not isinstance(gate, bool):
-            self._wrong("cluster.maxUnavailableStatefulSet", gate, "must be true or false")
+        fields = self._map(value, "cluster", ("maxUnavailableStatefulSet", "load", "stop", "nodes", "seed"))
         load = fields.get("load", 60)
         return Cluster(
-            gate is True,
+            self._bool(fields.get("maxUnavailableStatefulSet", False), "cluster.maxUnavailableStatefulSet"),
             None if load == "manual" else self._duration(load, "cluster.load", 'or "manual"'),
             self._duration(fields.get("stop", 5), "cluster.stop"),
             self._node_list(fields["nodes"], "cluster.nodes") if "nodes" in fields else (),
+            self._count(fields["seed"], "cluster.seed") if "seed" in fields else None,
         )
 
     def _step(self, value: Json, path: str) -> Step:
         faults = len(self.errors)
-        fields = self._map(value, path, ("at", "after", "when", *self._deeds))
+        fields = self._map(value, path, (*_TIMING, *self._deeds))
         deeds: list[Deed] = []
         for name, read in self._deeds.items():
             if name in fields:
                 deeds += read(fields[name], f"{path}.{name}")
-        if not deeds and isinstance(value, FrozenMap) and len(self.errors) == faults:
-            self._wrong(path, value, f"must do something: one of {', '.join(self._deeds)}")
-        timing = [name for name in ("at", "after", "when") if name in fields]
+        timing = [name for name in _TIMING if name in fields]
+        if not deeds and not timing and isinstance(value, FrozenMap) and len(self.errors) == faults:
+            self._wrong(
+                path, value, f"must wait or do something: one of {', '.join((*_TIMING, *self._deeds))}"
+            )
         if len(timing) > 1:
             self._wrong(
                 f"{path}.{timing[1]}", fields[timing[1]], f"cannot be given together with {timing[0]}"
@@ -314,6 +404,7 @@ class _Reader:
             self._duration(fields["at"], f"{path}.at") if "at" in fields else None,
             self._duration(fields["after"], f"{path}.after") if "after" in fields else None,
             self._condition(fields["when"], f"{path}.when") if "when" in fields else None,
+            self._count(fields["events"], f"{path}.events") if "events" in fields else None,
         )
 
     def _condition(self, value: Json, path: str) -> Condition:
@@ -323,11 +414,16 @@ class _Reader:
         return Condition(**counts)
 
     def _set_fields(self, value: Json, path: str) -> Iterator[Deed]:
-        for field, item in self._map(value, path, None).items():
+        for field, item in self._fields(value, path).items():
+            yield SetField(field, item)
+
+    def _fields(self, value: Json, path: str) -> FrozenMap[Json]:
+        fields = self._map(value, path, None)
+        for field in fields:
             if not field.startswith(("spec.", "metadata.labels", "metadata.annotations")):
                 detail = 'must be a path such as "spec.replicas" or "metadata.annotations.note"'
                 self._wrong(path, field, detail)
-            yield SetField(field, item)
+        return fields
 
     def _template(self, value: Json, path: str) -> Iterator[Deed]:
         fields = self._map(value, path, ("load", "image"))
@@ -349,6 +445,44 @@ class _Reader:
 
     def _load(self, value: Json, path: str) -> float:
         return NEVER if value == "never" else self._duration(value, path, 'or "never"')
+
+    def _faults(self, value: Json, path: str) -> Iterator[Deed]:
+        fields = self._map(value, path, ("with", "count"))
+        answer, known = fields.get("with"), (*_CODES, LOST, UNSENT, REPEATED)
+        if answer not in known or isinstance(answer, bool) or not isinstance(answer, int | str):
+            self._wrong(f"{path}.with", answer, f"must be one of {', '.join(map(str, known))}")
+            answer = _CODES[0]
+        count = self._count(fields.get("count", 1), f"{path}.count")
+        if count > _MOST_FAULTS:
+            self._wrong(f"{path}.count", count, f"must be at most {_MOST_FAULTS}")
+        yield FailRequests(answer, min(count, _MOST_FAULTS))
+
+    def _kinds(self, value: Json, path: str) -> tuple[str, ...]:
+        items = value if isinstance(value, tuple) else (value,)
+        for index, item in enumerate(items):
+            if item not in WATCHED:
+                self._wrong(f"{path}[{index}]", item, f"must be one of {', '.join(WATCHED)}")
+        return tuple([str(item) for item in items if item in WATCHED])
+
+    def _edits(self, value: Json, path: str) -> Iterator[Deed]:
+        for key, fields in self._map(value, path, None).items():
+            yield EditObject(self._target(key, path), self._fields(fields, f"{path}[{key}]"))
+
+    def _targets(self, value: Json, path: str) -> tuple[Target, ...]:
+        items = value if isinstance(value, tuple) else (value,)
+        return tuple([self._target(item, f"{path}[{index}]") for index, item in enumerate(items)])
+
+    def _target(self, value: Json, path: str) -> Target:
+        match = _OBJECT.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            self._wrong(path, value, 'must be kind and name, such as "StatefulSet/serve"')
+            return Target("", "")
+        return Target(match[1], match[2])
+
+    def _bool(self, value: Json, path: str) -> bool:
+        if not isinstance(value, bool):
+            self._wrong(path, value, "must be true or false")
+        return value is True
 
     def _flag(self, value: Json, path: str, deed: Deed) -> Iterator[Deed]:
         if value is not True:

@@ -8,6 +8,7 @@ which order, and without it the cluster's own work comes first and looks last.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -30,13 +31,17 @@ from .census import Census, Standing
 from .cluster.store import Change as StoreChange
 from .cluster.store import Object, key_of
 from .deeds import Admit, ImpossibleStep, Player, admit_update, is_shown, make_nodes, take, tell
+from .faults import perform, possible
 from .judging import Violation, judge
 from .notes import BEFORE, Change, note
+from .strictness import Strictness, judge_end, judge_requests, judge_silence
 from .trace import Mark, Row, Sample, Summary, Trace
 from .world import Choose, World
 
 MOST_PODS: Final = 20_000
 _TASKS_PER_POD: Final = 2000  # a rollout takes some tens; more without an end is no rollout
+_TASKS_AT_ONCE_PER_POD: Final = 100  # at one moment: more, and a second passes before there are others
+_STORM_S: Final = 5
 
 
 class TooLarge(ValueError):
@@ -51,15 +56,21 @@ def simulate(
     options: Options = Options(),
     choose: Choose | None = None,
     admit: Admit = admit_update,
+    strict: bool = False,
 ) -> Trace:
     """What happens to a set when `steps` are taken, one after another, and until it comes to rest.
 
-    `manifest` has a namespace and every default filled in. Raises ImpossibleStep and TooLarge.
-    Cost: about 2 ms for each pod that is created.
+    `manifest` has a namespace and every default filled in; `strict`: the rules of strictness.py are judged
+    too. Raises ImpossibleStep and TooLarge. Cost: about 2 ms for each pod that is created.
     """
-    run = _Run(setting, options, choose, admit)
+    run = Simulation(setting, options=options, choose=choose, admit=admit, strict=strict)
     run.bring_up(manifest)
-    return run.play(steps)
+    for index, step in enumerate(steps):
+        try:
+            run.take(step)
+        except (ImpossibleStep, TooLarge) as problem:
+            raise ImpossibleStep(str(problem), index) from None
+    return run.finish()
 
 
 def simulate_creation(
@@ -70,9 +81,9 @@ def simulate_creation(
     choose: Choose | None = None,
 ) -> Trace:
     """What happens when a set is created. Raises TooLarge."""
-    run = _Run(setting, options, choose, admit_update)
+    run = Simulation(setting, options=options, choose=choose)
     run.create(manifest)
-    return run.play(())
+    return run.finish()
 
 
 @attrs.define
@@ -87,13 +98,20 @@ class _OpenRow:
     fresh: bool = True
 
 
-class _Run:
-    """One simulation while it runs."""
+class Simulation:
+    """One simulation while it runs: `bring_up` or `create`, `take` for each step, `finish`."""
 
     def __init__(
-        self, setting: script.Cluster, options: Options, choose: Choose | None, admit: Admit
+        self,
+        setting: script.Cluster = script.Cluster(),
+        *,
+        options: Options = Options(),
+        choose: Choose | None = None,
+        admit: Admit = admit_update,
+        strict: bool = False,
     ) -> None:
         self._setting, self._options, self._choose, self._admit = setting, options, choose, admit
+        self._strictness = Strictness() if strict else None
         self._rows: list[Row] = []
         self._samples: list[Sample] = []
         self._marks: list[Mark] = []
@@ -105,8 +123,10 @@ class _Run:
         self._rolling = self._reclaimed = self._deleted = False
         self._lowest: tuple[int, int] | None = None
         self._grown = 0
-        self._most_pods = self._tasks = self._created_before = 0
+        self._most_pods = self._tasks = self._tasks_at_once = self._created_before = 0
+        self._storming, self._storm_count = False, 0
         self._zero_s = self._changed_s = cluster.START_S
+        self._last_s = cluster.START_S
         self._first_s: float | None = None  # of the first event
 
     # -- before the first event
@@ -119,6 +139,7 @@ class _Run:
             pass
         self._world = evolve(self._world, timing=self._timing())
         self._start_recording()
+        self._note_rest()
         self._row = _OpenRow(0.0, self._census.standing, self._census.key, self._budget.replicas)
 
     def create(self, manifest: Object) -> None:
@@ -156,7 +177,7 @@ class _Run:
         return cluster.Timing(self._setting.load_s, self._setting.stop_s)
 
     def _start_recording(self) -> None:
-        self._zero_s = self._changed_s = self._world.now_s
+        self._zero_s = self._changed_s = self._last_s = self._world.now_s
         self._created_before = self._world.tally.created
         self._tasks = 0
         self._violations.clear()
@@ -164,23 +185,52 @@ class _Run:
 
     # -- from the first event on
 
-    def play(self, steps: tuple[script.Step, ...]) -> Trace:
-        """Take the steps, run until rest, and tell."""
-        last_s = self._zero_s
-        for index, step in enumerate(steps):
-            try:
-                self._wait_for(step, last_s)
-                self._take(step)
-            except (ImpossibleStep, TooLarge) as problem:
-                raise ImpossibleStep(str(problem), index) from None
-            last_s = self._world.now_s
+    @property
+    def player(self) -> Player:
+        """The world as it is now, and the set in it."""
+        return attrs.evolve(self._player, world=self._world)
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """The rules that were broken since the first step."""
+        return tuple(self._violations)
+
+    def take(self, step: script.Step) -> None:
+        """Wait until it is time for a step, and take it. Raises ImpossibleStep and TooLarge; what was waited
+        has then passed, and nothing else has happened."""
+        self._wait_for(step, self._last_s)
+        if step.deeds:
+            self._take(step)
+        self._last_s = self._world.now_s
+
+    def finish(self) -> Trace:
+        """Run until rest, and tell."""
         while self._settle() and self._advance(None):
             pass
         self._sample()
         self._close_row(self._census.standing)
-        return self._trace()
+        trace = self._trace()
+        if self._strictness is None or not trace.summary.finished:
+            return trace
+        self._judge_goal()
+        return attrs.evolve(trace, summary=attrs.evolve(trace.summary, violations=self.violations))
+
+    def _judge_goal(self) -> None:
+        fresh = Simulation(self._setting, options=self._options)
+        fresh.bring_up(self._player.manifest)
+        wanted = World() if self._deleted else fresh.player.world
+        self._note_violations(judge_silence(self._world, self._player.owner))
+        if self._budget.partition == 0:  # a canary keeps what it has: that tells where it came from
+            self._note_violations(judge_end(self._world, wanted))
+
+    def _note_violations(self, found: Iterable[Violation]) -> None:
+        for violation in found:
+            self._violations[violation] = None
 
     def _wait_for(self, step: script.Step, last_s: float) -> None:
+        if step.event_count is not None:
+            self._pass(step.event_count)
+            return
         at_s = None
         if step.at_s is not None:
             at_s = self._zero_s + step.at_s
@@ -200,38 +250,87 @@ class _Run:
                 f"its condition never came true: the set came to rest with {self._in_words()}"
             )
 
+    def _pass(self, event_count: int) -> None:
+        """So many tasks, the clock going on where there are none, or until rest."""
+        while event_count > 0:
+            self._storming = self._is_storm()
+            task = None if self._storming else self._next_task()
+            if task is not None:
+                self._perform(task)
+                event_count -= 1
+                continue
+            self._rest()
+            if not self._advance(None):
+                break
+
     def _take(self, step: script.Step) -> None:
         now_s = self._world.now_s
+        parts = tuple(self._parts(step))
         if self._first_s is None:
             self._first_s = self._changed_s = now_s
         told = tuple([tell(deed) for deed in step.deeds])
         self._sample()
         self._open_row(tuple([tell(deed) for deed in step.deeds if not is_shown(deed)]))
         self._marks.append(Mark(now_s - self._zero_s, ", ".join(told)))
-        for part in _in_order(step):
+        for player in parts:
             before = self._world
-            self._player = take(attrs.evolve(self._player, world=before), part, self._admit)
-            self._world = self._player.world
-            self._deleted = self._world.store.objects.get(key_of(self._player.manifest)) is None
-            self._take_budget(decode(self._player.manifest))
+            self._player, self._world = player, player.world
+            self._deleted = self._world.store.objects.get(key_of(player.manifest)) is None
+            lws = decode(player.manifest)
+            self._take_budget(lws)
+            if self._strictness is not None:
+                self._strictness.note_deeds(step.deeds, lws.spec)
             self._note_changes(before)
+
+    def _parts(self, step: script.Step) -> Iterator[Player]:
+        """What a step makes of the world, part by part. All of it is possible, or none is taken."""
+        player = self.player
+        for part in _in_order(step):
+            player = take(player, part, self._admit)
+            yield player
 
     def _settle(self, until: script.Condition | None = None) -> bool:
         """Do everything that can be done now. False where a condition came true before all was done."""
         while True:
             if until is not None and self._holds(until):
                 return False
-            task = self._next_task()
+            self._storming = self._is_storm()
+            task = None if self._storming else self._next_task()
             if task is None:
-                self._sample()
+                self._rest()
                 return True
             self._perform(task)
 
+    def _rest(self) -> None:
+        """All that could be done at this moment is done, or has been enough."""
+        self._sample()
+        if not self._storming:
+            self._storm_count = 0
+            self._note_rest()
+
+    def _is_storm(self) -> bool:
+        """Whether so much has happened at this moment that it might never end. Nothing here takes time, so an
+        operator that does not see what became of its requests could repeat them without any passing."""
+        if self._tasks_at_once <= _TASKS_AT_ONCE_PER_POD * max(self._most_tasks // _TASKS_PER_POD, 10):
+            return False
+        self._storm_count += 1
+        if self._strictness is not None and self._storm_count > _STORM_S:
+            text = f"for more than {_STORM_S} s the operator sends requests without any pause"
+            self._note_violations([Violation("storm", text)])
+        return True
+
+    def _note_rest(self) -> None:
+        """Where nothing is left to do or to wait for, and the set is at its goal, what failed has healed."""
+        if self._strictness is None or self._world.timers or self._player.faults.any:
+            return
+        if self._is_complete(self._census.standing) and _is_done(self._memory):
+            self._strictness.note_rest(decode(self._player.manifest).spec)
+
     def _next_task(self) -> cluster.Task | None:
-        possible = cluster.tasks(self._world)
+        tasks = possible(self._world, self._player.faults)
         if self._choose is None:
-            return next(possible, None)
-        found = list(possible)
+            return next(tasks, None)
+        found = list(tasks)
         if not found:
             return None
         return found[self._choose(len(found)) if len(found) > 1 else 0]
@@ -246,25 +345,30 @@ class _Run:
             and not self._world.timers
             and next_s == progress_deadline_s(known.memory)
         )
-        if next_s is None or only_deadline or self._tasks > self._most_tasks:
+        if self._storming and self._tasks <= self._most_tasks:
+            next_s = self._world.now_s + 1.0
+        elif next_s is None or only_deadline or self._tasks > self._most_tasks:
             if at_most_s is None:
                 return False
             next_s = at_most_s
         if at_most_s is not None:
             next_s = min(next_s, at_most_s)
         self._world = cluster.advance(self._world, next_s)
+        self._tasks_at_once = 0
         if self._row is not None:
             self._row.fresh = False
         return True
 
     def _perform(self, task: cluster.Task) -> None:
         self._tasks += 1
+        self._tasks_at_once += 1
         before, owner = self._world, self._player.owner
         # What a task may change that opens a row of its own must be looked at before.
         shown = isinstance(task, cluster.Ready | cluster.Send) and self._row is not None
         standing = self._census.standing if shown else None
         ready, numbers = self._census.ready_count, self._census.numbers()
-        self._world = cluster.perform(before, task)
+        self._world, faults = perform(before, task, self._player.faults)
+        self._player = attrs.evolve(self._player, faults=faults)
         if isinstance(task, cluster.Look):
             sent = self._world.sends[len(before.sends) :]
             self._judge(before.controllers[owner].memory, sent)
@@ -281,8 +385,9 @@ class _Run:
             self._row.fresh = False
 
     def _judge(self, memory: Memory, sent: tuple[cluster.Send, ...]) -> None:
-        for violation in judge(memory, tuple([send.action for send in sent])):
-            self._violations[violation] = None
+        self._note_violations(judge(memory, tuple([send.action for send in sent])))
+        if self._strictness is not None:
+            self._note_violations(judge_requests(self._world))
 
     def _note_changes(self, before: World) -> None:
         """Take in what the controller's watch holds more than before, which is every change of the set."""
@@ -304,6 +409,8 @@ class _Run:
         self._grown = min(budget.replicas, max(self._grown, ready))
         if self._first_s is None:
             return
+        if self._strictness is not None:
+            self._note_violations(self._strictness.judge_ready(ready))
         floor = max(0, self._grown - budget.max_unavailable)
         if self._lowest is None or ready < self._lowest[0]:
             self._lowest = ready, floor
@@ -367,7 +474,7 @@ class _Run:
 
     def _trace(self) -> Trace:
         memory = self._memory
-        finished = isinstance(memory.decision, Done) and _is_available(memory)
+        finished = _is_done(memory)
         if self._deleted:
             finished = self._world.tally.pods == 0
         blocked_by = ""
@@ -453,6 +560,11 @@ def _in_order(step: script.Step) -> tuple[script.Step, ...]:
 def _inbox(world: World, owner: str) -> tuple[StoreChange, ...]:
     known = world.controllers.get(owner)
     return () if known is None else known.inbox
+
+
+def _is_done(memory: Memory) -> bool:
+    """Whether the rollout is over and the set available."""
+    return isinstance(memory.decision, Done) and _is_available(memory)
 
 
 def _is_available(memory: Memory) -> bool:

@@ -2,13 +2,12 @@
 
 A `Run` drives one world with one set, `default/serve`. Each look is judged, each state of the store can be
 watched for the number of groups that are really ready, and a run that is over is compared with another by
-what it left (`end_of`).
+what it left (lws_sim/ends.py).
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -23,7 +22,7 @@ from lws_core.defaulting import apply_defaults
 from lws_core.options import Options
 from lws_core.sights import Outcome
 from lws_core.validation import validate_create
-from lws_core.values import Json, as_list, as_map, as_maps, dig, evolve, thaw
+from lws_core.values import Json, as_map, as_maps, dig, evolve
 from lws_sim import world as cluster
 from lws_sim.cluster import api, kubelet
 from lws_sim.cluster.store import (
@@ -35,7 +34,6 @@ from lws_sim.cluster.store import (
     name_of,
     terminating,
     uid_of,
-    with_meta,
 )
 from lws_sim.judging import Limits, Violation, judge, limits_of
 
@@ -394,49 +392,6 @@ def assert_at_rest(run: Run) -> None:
     if shape.partition == 0:
         assert len(owners) == 1, trace
     assert run.look_again() == 0, run.trace[-10:]
-
-
-def end_of(world: cluster.World) -> dict[str, Any]:
-    """What a run left, but for what tells one run from another: UIDs, versions, times, numbers of revisions,
-    nodes, counts of restarts, and the StatefulSet controllers' histories."""
-    kept = [
-        obj
-        for _, obj in world.store.objects.items()
-        if obj["kind"] != "Node" and (obj["kind"], _owner_kind(obj)) != ("ControllerRevision", "StatefulSet")
-    ]
-    uids = {uid_of(obj): f"uid of {key_of(obj)}" for obj in kept}
-    return {key_of(obj): _plain(thaw(obj), uids) for obj in map(_stripped, kept)}
-
-
-_TOLD_APART: Final = (
-    "uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "observedGeneration",
-)  # fmt: skip
-_TIMES: Final = ("lastTransitionTime", "startTime", "restartCount", "nodeName", "revision", "currentReplicas")
-
-
-def _stripped(obj: Object) -> Object:
-    # A record of the template's digest travels with the next write that is due: some runs had one more.
-    notes = as_map(meta(obj).get("annotations")).without(names.RECREATIONS, names.RENDERED)
-    stripped = with_meta(obj, annotations=notes or None)
-    conditions = [c for c in as_list(dig(obj, "status", "conditions")) if as_map(c).get("status") == "True"]
-    if obj["kind"] == "ControllerRevision":  # its name ends in its number
-        return with_meta(stripped, name=re.sub(r"-\d+$", "", name_of(obj)))
-    if obj["kind"] in (names.KIND, "Pod"):
-        ordered = sorted(conditions, key=lambda c: str(as_map(c)["type"]))
-        stripped = stripped.with_("status", as_map(obj.get("status")) | {"conditions": tuple(ordered)})
-    return stripped
-
-
-def _plain(value: Any, uids: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: _plain(item, uids) if key != "uid" else uids.get(item, item)
-            for key, item in value.items()
-            if key not in _TIMES and (key not in _TOLD_APART or (key == "uid" and "controller" in value))
-        }
-    if isinstance(value, list):
-        return [_plain(item, uids) for item in value]
-    return value
 
 
 def _owner_kind(obj: Object) -> Json:

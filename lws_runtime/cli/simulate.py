@@ -125,8 +125,9 @@ def command(
     if update_golden and not plans:
         raise BadInput(["no set changes, so there is nothing that a golden file could record"])
     options = Options(gang_scheduling=gang)
+    seed = setting.seed if seed is None else seed
     with _working(), _no_collector():
-        traces = [_run(plan, setting, options, seed) for plan in plans]
+        traces = [_run(plan, setting, options, seed, script_.strict) for plan in plans]
     show(traces, output)
     if golden and update_golden:
         _write_golden(golden, traces)
@@ -244,13 +245,21 @@ def _read_scenario(path: str) -> script.Scenario:
 # -- the simulation
 
 
-def _run(plan: _Plan, setting: script.Cluster, options: Options, seed: int | None) -> Trace:
+def _run(plan: _Plan, setting: script.Cluster, options: Options, seed: int | None, strict: bool) -> Trace:
     choose = None if seed is None else random.Random(seed).randrange
     try:
         if plan.before is None:
             assert plan.after is not None
             return simulate_creation(plan.after, setting, options=options, choose=choose)
-        return simulate(plan.before, plan.steps, setting, options=options, choose=choose, admit=_admit_update)
+        return simulate(
+            plan.before,
+            plan.steps,
+            setting,
+            options=options,
+            choose=choose,
+            admit=_admit_update,
+            strict=strict,
+        )
     except ImpossibleStep as problem:
         raise BadInput([f"{plan.where}: {_step(plan, problem.step_index)}{problem}"]) from problem
     except TooLarge as problem:

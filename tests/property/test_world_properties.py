@@ -12,11 +12,12 @@ from typing import Any
 import attrs
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from worlds import Run, Shape, Style, assert_at_rest, end_of, leaders_of, ready_groups
+from worlds import Run, Shape, Style, assert_at_rest, leaders_of, ready_groups
 
 from lws_core import names
 from lws_core.options import Options
 from lws_sim.cluster.store import label, uid_of
+from lws_sim.ends import end_of
 
 Edit = dict[str, Any]
 

@@ -179,6 +179,85 @@ def test_the_operator_and_the_set_can_always_go() -> None:
     assert player.world.store.all("Pod") == ()
 
 
+def test_a_killed_pod_is_always_gone_at_once() -> None:
+    player = a_player(restart_policy="None", grace_s=30)
+    uid = meta(pod(player, "serve-1"))["uid"]
+    assert terminating(pod(do(player, script.DeletePods((script.Place(1),))), "serve-1"))
+    player = do(player, script.Kill((script.Place(1),)))
+    assert player.world.store.get("Pod", "default", "serve-1") is None
+    assert meta(pod(settle(player), "serve-1"))["uid"] != uid
+
+
+def test_a_set_always_comes_back_as_it_was_once_it_is_gone() -> None:
+    player = a_player()
+    with pytest.raises(ImpossibleStep, match="the set is there"):
+        do(player, script.CreateSet())
+    player = settle(do(player, script.DeleteSet()))
+    assert is_ready(pod(settle(do(player, script.CreateSet())), "serve-1-1"))
+
+
+SERVE = script.Target("StatefulSet", "serve")
+
+
+def edit(path: str, value: Any, target: script.Target = SERVE) -> script.EditObject:
+    return script.EditObject(target, freeze_map({path: value}))
+
+
+def test_hand_edits_always_reach_the_object_and_are_healed() -> None:
+    player = do(
+        a_player(),
+        edit("spec.replicas", 5),
+        edit("spec.template.spec.containers[0].image", "by-hand"),
+        edit("metadata.labels.note", "x"),
+    )
+    edited = player.world.store.get("StatefulSet", "default", "serve")
+    assert dig(edited, "spec", "replicas") == 5
+    assert dig(edited, "spec", "template", "spec", "containers")[0]["image"] == "by-hand"  # type: ignore
+    healed = settle(player).world.store.get("StatefulSet", "default", "serve")
+    assert dig(healed, "spec", "replicas") == 2
+    assert dig(healed, "spec", "template", "spec", "containers")[0]["image"] == "img:1"  # type: ignore
+    assert dig(healed, "metadata", "labels", "note") == "x"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.replicas", "5"),
+        ("spec.replicas", -1),
+        ("spec.replicas", True),
+        ("spec.replicas", None),
+        ("spec.template", {}),
+        ("spec.nothing", 1),
+        ("spec.serviceName", "other"),
+        ("metadata.labels.note", 1),
+    ],
+)
+def test_hand_edits_that_no_server_takes_are_always_impossible(path: str, value: Any) -> None:
+    with pytest.raises(ImpossibleStep):
+        do(a_player(), edit(path, value))
+
+
+def test_objects_that_are_deleted_by_hand_always_come_back() -> None:
+    player = a_player()
+    service = script.Target("Service", "serve")
+    uid = meta(player.world.store.get("Service", "default", "serve") or freeze_map({}))["uid"]
+    player = do(player, script.DeleteObject((service,)))
+    assert player.world.store.get("Service", "default", "serve") is None
+    back = settle(player).world.store.get("Service", "default", "serve")
+    assert back is not None
+    assert meta(back)["uid"] != uid
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Service", "other"), (names.KIND, "serve")])
+def test_objects_that_are_not_there_and_the_set_are_never_edited_by_hand(kind: str, name: str) -> None:
+    for deed in (
+        edit("spec.replicas", 1, script.Target(kind, name)),
+        script.DeleteObject((script.Target(kind, name),)),
+    ):
+        with pytest.raises(ImpossibleStep, match="there is no"):
+            do(a_player(), deed)
+
+
 def test_nodes_that_join_always_get_numbers_of_their_own() -> None:
     nodes = script.Nodes(2, freeze_map({"zone": "z{i}"}), freeze_map({"cpu": "4"}))  # type: ignore[arg-type]
     made = make_nodes(nodes, 3)
@@ -215,7 +294,20 @@ def test_nodes_that_join_always_get_numbers_of_their_own() -> None:
         (script.SlowLoad(1, script.NEVER), "R-1 will never load"),
         (script.AddNodes(script.Nodes(2)), "2 nodes join"),
         (script.DeleteSet(), "the set is deleted"),
+        (script.CreateSet(), "the set is created again"),
         (script.RestartOperator(), "operator restarts"),
+        (script.Kill((script.Place(1),)), "R-1 killed"),
+        (script.FailRequests(409), "the next request fails with 409"),
+        (script.FailRequests(500, 2), "the next 2 requests fail with 500"),
+        (script.FailRequests(script.LOST), "the next request is lost"),
+        (script.FailRequests(script.REPEATED, 2), "the next 2 requests are repeated"),
+        (script.HoldWatch(("Pod", "Node")), "the watch of Pod, Node stands still"),
+        (script.HoldWatch(("Pod",), held=False), "the watch of Pod goes on"),
+        (
+            script.EditObject(script.Target("StatefulSet", "serve"), freeze_map({"spec.replicas": 3})),
+            "StatefulSet serve: spec.replicas becomes 3",
+        ),
+        (script.DeleteObject((script.Target("Service", "serve"),)), "Service serve deleted"),
     ],
 )
 def test_each_deed_always_has_its_words(deed: script.Deed, words: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import any_json
 
 from lws_core.errors import InvalidManifest
-from lws_core.values import Json, freeze
+from lws_core.values import Json, freeze, freeze_map
 from lws_sim import scenario as script
 from lws_sim.scenario import parse_duration_s, read_scenario
 
@@ -72,7 +72,23 @@ def test_durations_are_always_told_in_two_units_at_most(seconds: float, text: st
         ({"load": {"2": "5m", "3": "never"}}, (script.SlowLoad(2, 300), script.SlowLoad(3, script.NEVER))),
         ({"addNodes": [{"count": 2}]}, (script.AddNodes(script.Nodes(2)),)),
         ({"deleteSet": True}, (script.DeleteSet(),)),
+        ({"createSet": True}, (script.CreateSet(),)),
         ({"restartOperator": True}, (script.RestartOperator(),)),
+        ({"kill": [0]}, (script.Kill((script.Place(0),)),)),
+        ({"failRequests": {"with": 409, "count": 3}}, (script.FailRequests(409, 3),)),
+        ({"failRequests": {"with": "lost"}}, (script.FailRequests(script.LOST),)),
+        ({"holdWatch": ["Pod", "Node"]}, (script.HoldWatch(("Pod", "Node")),)),
+        ({"releaseWatch": "Pod"}, (script.HoldWatch(("Pod",), held=False),)),
+        (
+            {"edit": {"StatefulSet/serve": {"spec.replicas": 7}}},
+            (
+                script.EditObject(
+                    script.Target("StatefulSet", "serve"),
+                    freeze_map({"spec.replicas": 7}),
+                ),
+            ),
+        ),
+        ({"deleteObject": "Service/serve"}, (script.DeleteObject((script.Target("Service", "serve"),)),)),
         ({"scale": 4, "crash": 1}, (script.Scale(4), script.Crash((script.Place(1),)))),
     ],
 )
@@ -85,9 +101,13 @@ def test_times_and_conditions_are_always_read() -> None:
         {"scale": 1, "at": "1m"},
         {"scale": 2, "after": 5},
         {"scale": 3, "when": {"ready": 1, "updated": 2, "partition": 3, "replicas": 4}},
+        {"scale": 4, "events": 7},
+        {"after": 9},
     ).steps
     assert (steps[0].at_s, steps[1].after_s) == (60, 5)
     assert steps[2].when == script.Condition(1, 2, 3, 4)
+    assert steps[3].event_count == 7
+    assert steps[4] == script.Step((), after_s=9)
 
 
 def test_the_cluster_is_always_read() -> None:
@@ -99,6 +119,8 @@ def test_the_cluster_is_always_read() -> None:
     assert cluster.nodes[0].labels == {"zone": "{i}"}
     assert cluster.nodes[0].allocatable == {"cpu": 4}
     assert read({"scale": 1}).cluster == script.Cluster()
+    assert read({"scale": 1}, cluster={"seed": 3}).cluster.seed == 3
+    assert [read({"scale": 1}, strict=strict).strict for strict in (True, False)] == [True, False]
 
 
 def test_every_fault_is_always_told_at_once_with_its_path() -> None:
@@ -144,14 +166,14 @@ def test_unknown_fields_always_come_with_a_hint() -> None:
     assert near.startswith("clutser: ")
     assert 'did you mean "cluster"?' in near
     (far,) = faults_of({"scale": 1}, zzz=1)
-    assert "known are apiVersion, kind, metadata, cluster, steps" in far
+    assert "known are apiVersion, kind, metadata, cluster, strict, steps" in far
 
 
 def test_a_script_always_has_steps() -> None:
     assert "steps" in faults(HEAD)[0]
     assert "must have at least one step" in faults({**HEAD, "steps": []})[0]
     assert "must be a list" in faults({**HEAD, "steps": {}})[0]
-    assert "must do something" in faults_of({"after": "5s"})[0]
+    assert "must wait or do something" in faults_of({})[0]
 
 
 @pytest.mark.parametrize("count", [10_001, 2**31, 10**30])
@@ -237,3 +259,33 @@ def _read_or_faults(document: Json) -> None:
         scenario = script.Scenario(())
     assert all(faults)
     assert faults or all(step.deeds for step in scenario.steps)
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "what"),
+    [
+        ({"failRequests": {"with": 404}}, "steps[0].failRequests.with", "must be one of 403, 409,"),
+        ({"failRequests": {"with": True}}, "steps[0].failRequests.with", "must be one of"),
+        ({"failRequests": {}}, "steps[0].failRequests.with", "must be one of"),
+        ({"failRequests": {"with": 409, "count": 1001}}, "steps[0].failRequests.count", "at most 1000"),
+        ({"holdWatch": ["Pods"]}, "steps[0].holdWatch[0]", "must be one of LeaderWorkerSet, StatefulSet,"),
+        ({"edit": {"serve": {}}}, "steps[0].edit", "must be kind and name"),
+        ({"edit": {"Service/a": {"kind": "Pod"}}}, "steps[0].edit[Service/a]", "must be a path such as"),
+        ({"deleteObject": [7]}, "steps[0].deleteObject[0]", "must be kind and name"),
+        ({"createSet": False}, "steps[0].createSet", "must be true, or left out"),
+        ({"events": -1}, "steps[0].events", "must be a whole number"),
+    ],
+)
+def test_faults_of_requests_watches_and_edits_are_always_told(
+    step: dict[str, Any], where: str, what: str
+) -> None:
+    (fault,) = faults_of(step)
+    assert fault.startswith(f"{where}: ")
+    assert what in fault
+
+
+def test_flags_of_a_scenario_are_never_anything_else() -> None:
+    assert [fault.split(":")[0] for fault in faults_of({"scale": 1}, strict=1, cluster={"seed": "x"})] == [
+        "cluster.seed",
+        "strict",
+    ]

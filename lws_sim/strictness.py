@@ -1,0 +1,112 @@
+"""Rules of a whole run, for scenarios that are `strict`; judging.py has those of single writes.
+
+- floor: while nothing has failed, as many groups are really ready as every spec since the last rest demanded.
+- twice: no request is sent while an equal one is not answered.
+- storm: the operator never sends requests without a pause for more than some seconds.
+- silence: at the goal, three more looks at later times send nothing.
+- end: what is left at the goal is what a set has that was just brought up, nothing more and nothing less.
+
+Harm is what may bring groups down without the operator: failures of pods and nodes, objects changed or
+deleted by hand, pods that load slowly. It is over once the set is at its goal and at rest; slow pods may come
+back, so after them the floor is not judged any more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from lws_core.actions import Emit
+from lws_core.answers import action_key
+from lws_core.spec import Spec
+from lws_core.values import evolve
+
+from . import scenario as script
+from . import world as cluster
+from .ends import differences, end_of
+from .faults import NO_FAULTS, perform, possible
+from .judging import Violation, limits_of
+from .world import World
+
+_LATER_S: Final = (1.0, 100.0, 10_000.0)
+_MOST_TOLD: Final = 3
+_HARMLESS: Final = (
+    script.SetField | script.Become | script.Revert | script.Scale | script.RestartOperator
+    | script.FailRequests | script.HoldWatch | script.AddNodes
+)  # fmt: skip
+
+
+@attrs.define
+class Strictness:
+    """What a strict run has seen so far: whether harm was done, and what the specs since then demanded."""
+
+    floor: int = 0
+    harmed: bool = False
+    slow: bool = False
+
+    def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec) -> None:
+        """Something was done to the set, which has this spec from now on."""
+        self.slow |= any(map(_is_slow, deeds))
+        self.harmed |= not all(map(_is_harmless, deeds))
+        self.floor = min(self.floor, limits_of(spec).floor)
+
+    def note_rest(self, spec: Spec) -> None:
+        """The set is at its goal and at rest: what was harmed has healed."""
+        self.harmed, self.floor = False, limits_of(spec).floor
+
+    def judge_ready(self, ready_count: int) -> list[Violation]:
+        """What is wrong with that many groups being ready."""
+        if self.harmed or self.slow or ready_count >= self.floor:
+            return []
+        text = f"{ready_count} groups are ready of {self.floor} needed, and nothing has failed"
+        return [Violation("floor", text)]
+
+
+def judge_requests(world: World) -> list[Violation]:
+    """What is wrong with the requests that are under way."""
+    keys = [action_key(send.action) for send in world.sends if not isinstance(send.action, Emit)]
+    twice = dict.fromkeys(key for key in keys if keys.count(key) > 1)
+    return [Violation("twice", f"{key} is sent again before it is answered") for key in twice]
+
+
+def judge_silence(world: World, owner: str) -> list[Violation]:
+    """What is wrong with a set at its goal that is looked at again."""
+    for later_s in _LATER_S:
+        world = cluster.advance(world, world.now_s + later_s)
+        known = world.controllers[owner]
+        world = evolve(
+            world, controllers=world.controllers.with_(owner, evolve(known, unlooked=True, wake_at_s=None))
+        )
+        while (task := next(possible(world, NO_FAULTS), None)) is not None:
+            world, _ = perform(world, task, NO_FAULTS)
+            if world.sends:
+                text = f"at rest since {later_s:g} s it sends {_first_request(world)}"
+                return [Violation("silence", text)]
+    return []
+
+
+def _first_request(world: World) -> str:
+    action = world.sends[0].action
+    return f"an event: {action.event.note}" if isinstance(action, Emit) else action_key(action)
+
+
+def judge_end(world: World, fresh: World) -> list[Violation]:
+    """What is wrong with what a run left, against a cluster in which the same set was just brought up."""
+    found = differences(end_of(world), end_of(fresh))
+    if not found:
+        return []
+    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    return [Violation("end", f"{'; '.join(found[:_MOST_TOLD])}{more}")]
+
+
+def _is_harmless(deed: script.Deed) -> bool:
+    return isinstance(deed, _HARMLESS | script.ChangeTemplate) or (
+        isinstance(deed, script.TurnReady) and deed.ready
+    )
+
+
+def _is_slow(deed: script.Deed) -> bool:
+    return isinstance(deed, script.SlowLoad) or (
+        isinstance(deed, script.ChangeTemplate) and deed.load_s is not None
+    )

@@ -1,0 +1,182 @@
+"""The rules of a whole run: each fires on a run that breaks it, and is silent on one that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from worlds import OWNER, Run, Shape
+
+from lws_core.codec import decode
+from lws_core.values import evolve, freeze_map
+from lws_sim import scenario as script
+from lws_sim import simulation as simulating
+from lws_sim import world as cluster
+from lws_sim.cluster import kubelet
+from lws_sim.deeds import Player
+from lws_sim.ends import differences, end_of
+from lws_sim.simulation import Simulation
+from lws_sim.strictness import Strictness, judge_end, judge_requests, judge_silence
+
+SPEC = decode(Shape(replicas=4, max_unavailable=1).manifest).spec
+HARMS: tuple[script.Deed, ...] = (
+    script.Crash((script.Place(0),)),
+    script.Kill((script.Place(0),)),
+    script.TurnReady((0,), False),
+    script.DeleteObject((script.Target("Service", "serve"),)),
+)
+
+
+def rested() -> Strictness:
+    found = Strictness()
+    found.note_rest(SPEC)
+    return found
+
+
+def at_rest(**shape: Any) -> cluster.World:
+    run = Run(Shape(**shape), style="cluster first")
+    run.rest()
+    return run.world
+
+
+def test_fewer_ready_groups_than_the_floor_must_break_a_rule_while_nothing_failed() -> None:
+    found = rested()
+    found.note_deeds((script.ChangeTemplate(), script.RestartOperator(), script.FailRequests(500)), SPEC)
+    assert found.judge_ready(3) == []
+    assert [violation.rule for violation in found.judge_ready(2)] == ["floor"]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_the_floor_must_not_be_judged_from_a_failure_until_the_next_rest(harm: script.Deed) -> None:
+    found = rested()
+    found.note_deeds((harm,), SPEC)
+    assert found.judge_ready(0) == []
+    found.note_rest(SPEC)
+    assert len(found.judge_ready(0)) == 1
+
+
+def test_the_floor_must_be_the_lowest_that_was_asked_for_since_the_last_rest() -> None:
+    found = rested()
+    lower = decode(Shape(replicas=4, max_unavailable=3).manifest).spec
+    found.note_deeds((script.SetField("spec.x", 1),), lower)
+    found.note_deeds((script.SetField("spec.x", 1),), SPEC)
+    assert found.judge_ready(1) == []
+    assert len(found.judge_ready(0)) == 1
+    found.note_rest(SPEC)
+    assert len(found.judge_ready(2)) == 1
+
+
+def test_slow_pods_must_end_the_judging_of_the_floor_for_good() -> None:
+    for deed in (script.SlowLoad(0, 900.0), script.ChangeTemplate(load_s=script.NEVER)):
+        found = rested()
+        found.note_deeds((deed,), SPEC)
+        found.note_rest(SPEC)
+        assert found.judge_ready(0) == []
+
+
+def test_a_request_that_is_sent_twice_must_break_a_rule() -> None:
+    world = Run(Shape(), style="cluster first").world
+    while not world.sends:
+        world = cluster.perform(world, next(cluster.tasks(world)))
+    assert judge_requests(world) == []
+    again = evolve(world, sends=(*world.sends, world.sends[0]))
+    assert [violation.rule for violation in judge_requests(again)] == ["twice"]
+
+
+def test_a_write_at_rest_must_break_a_rule() -> None:
+    world = at_rest(replicas=2)
+    assert judge_silence(world, OWNER) == []
+    known = world.controllers[OWNER]
+    moved = evolve(known, memory=evolve(known.memory, statefulset=None, lineage=None))
+    found = judge_silence(evolve(world, controllers=world.controllers.with_(OWNER, moved)), OWNER)
+    assert [violation.rule for violation in found] == ["silence"]
+    assert "Create StatefulSet serve" in found[0].text
+
+
+def test_what_is_left_over_or_missing_or_different_must_break_a_rule() -> None:
+    fresh = at_rest(replicas=2)
+    assert judge_end(at_rest(replicas=2), fresh) == []
+    (more,) = judge_end(at_rest(replicas=3), fresh)
+    assert "LeaderWorkerSet/default/serve.spec.replicas is 3, not 2" in more.text
+    assert " more" in more.text
+    run = Run(Shape(replicas=2), style="cluster first")
+    run.rest()
+    fallen = cluster.write(run.world, kubelet.set_ready(run.world.store, run.pods()[0], False, 0.0))
+    (other,) = judge_end(fallen, fresh)
+    assert other.text.startswith("Pod/default/serve-0.status.containerStatuses is ")
+
+
+def test_differences_must_name_what_is_missing_and_what_is_left_over() -> None:
+    assert differences({"a": 1, "b": {"c": 1}}, {"b": {"c": 2}, "d": 3}) == [
+        "b.c is 1, not 2",
+        "d is missing",
+        "a is left over",
+    ]
+
+
+def test_ends_must_not_tell_how_a_set_came_there() -> None:
+    run = Run(Shape(replicas=2), seed=3)
+    run.rest()
+    run.edit(template=2)
+    run.rest()
+    run.hurt("crash", run.pods()[0])
+    run.restart_controller()
+    run.rest()
+    assert end_of(run.world) == end_of(at_rest(replicas=2, template=2))
+
+
+def a_simulation(**shape: Any) -> Simulation:
+    simulation = Simulation(strict=True)
+    simulation.bring_up(Shape(**shape).manifest)
+    return simulation
+
+
+def test_a_set_that_heals_must_break_no_rule() -> None:
+    simulation = a_simulation(replicas=2)
+    for deed in (
+        script.FailRequests(script.LOST, 2),
+        script.ChangeTemplate(),
+        script.Crash((script.Place(1),)),
+    ):
+        simulation.take(script.Step((deed,), event_count=3))
+    assert simulation.finish().summary.violations == ()
+
+
+def test_a_set_that_was_deleted_must_leave_nothing() -> None:
+    simulation = a_simulation(replicas=2)
+    simulation.take(script.Step((script.DeleteSet(),)))
+    trace = simulation.finish()
+    assert (trace.summary.finished, trace.summary.violations) == (True, ())
+
+
+def test_an_end_unlike_that_of_a_fresh_set_must_be_told_in_the_summary() -> None:
+    simulation = a_simulation(replicas=2)
+    label = freeze_map({"metadata.labels.note": "by-hand"})
+    simulation.take(script.Step((script.EditObject(script.Target("StatefulSet", "serve"), label),)))
+    (violation,) = simulation.finish().summary.violations
+    assert violation.rule == "end"
+    assert "metadata.labels.note is left over" in violation.text
+
+
+def a_rollout() -> Simulation:
+    simulation = a_simulation(replicas=2)
+    simulation.take(script.Step((script.ChangeTemplate(),)))
+    return simulation
+
+
+def test_an_operator_that_never_pauses_must_break_a_rule_and_not_hold_up_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert a_rollout().finish().summary.violations == ()
+    monkeypatch.setattr(simulating, "_TASKS_AT_ONCE_PER_POD", 0)
+    assert "storm" in {violation.rule for violation in a_rollout().finish().summary.violations}
+
+
+def test_steps_that_are_impossible_must_change_nothing() -> None:
+    simulation = a_simulation(replicas=2)
+    before: Player = simulation.player
+    deeds = (script.Scale(1), script.Crash((script.Place(7),)))
+    with pytest.raises(ValueError, match="there is no pod"):
+        simulation.take(script.Step(deeds, event_count=0))
+    assert attrs.evolve(simulation.player) == before
