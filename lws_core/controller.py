@@ -17,7 +17,6 @@ Guarantees, for any order of sights and answers that an API server can produce:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import attrs
 
@@ -35,8 +34,6 @@ from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
 from .values import FrozenMap, evolve
-
-STRANGERS_S: Final = 30.0  # how often foreign objects that stand in the way are read again
 
 
 @attrs.frozen
@@ -189,7 +186,7 @@ def _strangers(memory: Memory, now_s: float) -> tuple[Memory, tuple[Read, ...]]:
         return evolve(memory, strangers_at_s=None), ()
     if memory.strangers_at_s is None:
         return evolve(memory, strangers_at_s=now_s), ()
-    if now_s < memory.strangers_at_s + STRANGERS_S:
+    if now_s < memory.strangers_at_s + memory.options.foreign_object_interval_s:
         return memory, ()
     reads = tuple(_read(memory, ref, "whether it still stands in the way") for ref in strangers)
     return evolve(memory, strangers_at_s=now_s), reads
@@ -209,10 +206,13 @@ def _expect(memory: Memory, lws: LeaderWorkerSet, action: Delete) -> Memory:
 
 
 def _next_wake_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> float | None:
+    strangers: tuple[float, ...] = ()
+    if memory.strangers_at_s is not None:
+        strangers = (memory.strangers_at_s + memory.options.foreign_object_interval_s,)
     times = [
         *memory.wakes.values(),
         *(r.not_before_s for key, r in memory.retries.items() if not r.read and key not in memory.pending),
         *next_report_s(memory, lws, now_s),
-        *(() if memory.strangers_at_s is None else (memory.strangers_at_s + STRANGERS_S,)),
+        *strangers,
     ]
     return max(min(times), now_s) if times else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from .actions import Delete, Read, Ref, Request
 from .bits import indexes
 from .diff import diff_group, recreate_group
@@ -16,8 +14,6 @@ from .restart import Hold, Recreate
 from .spec import LeaderWorkerSet
 from .summary import group_state
 from .values import EMPTY, evolve
-
-STUCK_S: Final = 30.0  # how long past its grace period a leader may be terminating before it counts as stuck
 
 
 def tend(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tuple[Request, ...]]:
@@ -49,7 +45,7 @@ def _tend_group(
     change = diff_group(lws, plan, record.group)
     actions = [*change.actions, *_unrecorded(memory, lws, record, plan)]
     trouble = plan.trouble or next(iter(change.foreign), None)
-    late, stuck_at_s = _overdue(record, now_s)
+    late, stuck_at_s = _overdue(record, memory.options.stuck_after_s, now_s)
     for pod in reversed(late):  # the leader's trouble is told last, and stays
         lost = _stuck_on(memory, pod)
         trouble = lost or trouble
@@ -85,12 +81,12 @@ def _unrecorded(memory: Memory, lws: LeaderWorkerSet, record: Record, plan: Grou
     return (recreate_group(lws, leader, restart.evidence),)
 
 
-def _overdue(record: Record, now_s: float) -> tuple[list[Pod], float | None]:
+def _overdue(record: Record, stuck_after_s: float, now_s: float) -> tuple[list[Pod], float | None]:
     """The pods that should have ended long ago, the leader first, and when the next one would be (epoch
     seconds)."""
     group = record.group
     ends = [
-        (pod.deletion_s + STUCK_S, pod)
+        (pod.deletion_s + stuck_after_s, pod)
         for pod in (group.leader, *group.workers)
         if pod is not None and pod.deletion_s is not None
     ]

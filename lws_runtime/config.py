@@ -109,7 +109,7 @@ class Settings:
     """Everything that an operator is configured with.
 
     gang_scheduling: create Volcano PodGroups. namespaces: the only ones to work in; none: all.
-    recreation_limit: None: no limit. progress_deadline_s: see lws_core.Options.
+    recreation_limit: None: no limit. The last three are as in lws_core.Options.
     """
 
     webhook: WebhookSettings = WebhookSettings()
@@ -125,6 +125,8 @@ class Settings:
     recreation_limit: int | None = None
     exclusive_across_namespaces: bool = False
     progress_deadline_s: float = 600.0
+    stuck_after_s: float = 30.0
+    foreign_object_interval_s: float = 30.0
 
 
 @attrs.frozen
@@ -216,6 +218,8 @@ def operator_options(settings: Settings) -> Options:
         exclusive_across_namespaces=settings.exclusive_across_namespaces,
         recreation_limit=settings.recreation_limit,
         progress_deadline_s=settings.progress_deadline_s,
+        stuck_after_s=settings.stuck_after_s,
+        foreign_object_interval_s=settings.foreign_object_interval_s,
     )
 
 
@@ -273,6 +277,8 @@ _SCHEMA: Final = freeze_map(
                 recreationLimit=freeze_map({"type": "integer", "format": "int32", "minimum": 1}),
                 exclusivePlacementAcrossNamespaces=_SWITCH,
                 progressDeadline=_TEXT,
+                stuckAfter=_TEXT,
+                foreignObjectInterval=_TEXT,
             ),
         },
     }
@@ -348,6 +354,8 @@ class _Reader:
             recreation_limit=self._count("lws.recreationLimit"),
             exclusive_across_namespaces=self._switch("lws.exclusivePlacementAcrossNamespaces", False),
             progress_deadline_s=self._duration_s("lws.progressDeadline", 600.0),
+            stuck_after_s=self._duration_s("lws.stuckAfter", 30.0),
+            foreign_object_interval_s=self._duration_s("lws.foreignObjectInterval", 30.0),
         )
 
     def _check_kind(self) -> None:

@@ -223,11 +223,20 @@ def test_edited_leader_template_never_takes_more_than_the_stateful_set_controlle
     assert {name for name in before if before[name] != after[name]} <= {"serve-2", "serve-2-1"}
 
 
+@pytest.fixture
+def impatient(new_operator: NewOperator) -> Operator:
+    """An operator that waits for 2 s where it waits for half a minute by default."""
+    patience = {"stuckAfter": "2s", "foreignObjectInterval": "2s"}
+    operator = new_operator("impatient", config={"lws": patience}).start()
+    operator.register_webhooks()
+    return operator
+
+
 # -- what is not ours
 
 
 def test_foreign_objects_are_never_touched_and_are_healed_once_they_are_gone(
-    sandbox: Sandbox, kubelet: Kubelet, operator: Operator
+    sandbox: Sandbox, kubelet: Kubelet, impatient: Operator
 ) -> None:
     plain = {"spec": {"clusterIP": "None", "selector": {"app": "foreign"}}}
     for name in ("by-service", "by-group-service-1"):
@@ -272,7 +281,7 @@ def test_foreign_objects_are_never_touched_and_are_healed_once_they_are_gone(
     for kind, needed, _ in foreign:
         sandbox.delete(kind, needed)
     for _, _, name in foreign:
-        sandbox.wait_ready(name, 2, timeout_s=60)  # it looks every half minute whether they are gone
+        sandbox.wait_ready(name, 2)  # it looks once in a while whether they are gone
         released(sandbox, name)
 
 
@@ -557,7 +566,7 @@ def test_group_at_the_limit_of_recreations_never_comes_back_by_itself(
 
 
 def test_leader_on_a_lost_node_is_reported_and_never_deleted_by_force(
-    sandbox: Sandbox, start_kubelet: StartKubelet, operator: Operator
+    sandbox: Sandbox, start_kubelet: StartKubelet, impatient: Operator
 ) -> None:
     lost = f"{sandbox.name}-lost"
     kubelet = start_kubelet(sandbox, [Node(lost), Node(f"{sandbox.name}-other")])
@@ -569,7 +578,7 @@ def test_leader_on_a_lost_node_is_reported_and_never_deleted_by_force(
 
     kubelet.lose_node(lost)
     sandbox.delete("Pod", "serve-0")  # as the taint manager does
-    told = stalled(sandbox, "serve", "NodeLost", timeout_s=60)  # half a minute after it should have ended
+    told = stalled(sandbox, "serve", "NodeLost")
 
     assert told == (
         f"leader pod serve-0 is terminating on node {lost}, which is lost: its group comes back once the "

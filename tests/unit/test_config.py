@@ -68,6 +68,8 @@ lws:
   recreationLimit: 3
   exclusivePlacementAcrossNamespaces: true
   progressDeadline: 20m
+  stuckAfter: 1m
+  foreignObjectInterval: 5s
 """
 
 
@@ -119,6 +121,8 @@ def test_configuration_must_give_every_field(tmp_path: Path) -> None:
         exclusive_across_namespaces=True,
         recreation_limit=3,
         progress_deadline_s=1200.0,
+        stuck_after_s=60.0,
+        foreign_object_interval_s=5.0,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from building import a_set
 
 from lws_core import names
 from lws_core.defaulting import apply_defaults
+from lws_core.options import Options
 from lws_core.values import Json, dig, freeze_map
 from lws_sim import world as cluster
 from lws_sim.cluster import api
@@ -29,8 +31,8 @@ def stalled(world: World) -> Json:
     return next((dig(c, "reason") for c in conditions if dig(c, "type") == names.STALLED), None)
 
 
-def blocked() -> World:
-    world = cluster.new_world(timing=cluster.Timing(load_s=0.0))
+def blocked(options: Options = Options()) -> World:
+    world = cluster.new_world(timing=cluster.Timing(load_s=0.0), options=options)
     world = cluster.write(world, world.store.insert(MINE, world.now_s)[0])
     return settle(cluster.put_set(world, apply_defaults(a_set(metadata={"namespace": "default"}))))
 
@@ -41,13 +43,14 @@ def test_strangers_service_never_is_touched_and_always_is_reported() -> None:
     assert stalled(world) == "ForeignObject"
 
 
-def test_name_always_is_used_once_its_stranger_has_gone() -> None:
-    world = blocked()
+@pytest.mark.parametrize("options", [Options(), Options(foreign_object_interval_s=5.0)])
+def test_name_always_is_used_once_its_stranger_has_gone(options: Options) -> None:
+    world = blocked(options)
     store, _ = api.delete(world.store, "Service/default/serve", world.now_s)
     world = settle(cluster.write(world, store))
     assert world.store.get("Service", "default", "serve") is None, "no watch tells of it"
     next_s = cluster.next_timer_s(world)
-    assert next_s == world.now_s + 30
+    assert next_s == world.now_s + options.foreign_object_interval_s
     world = settle(cluster.advance(world, next_s))
     service = world.store.get("Service", "default", "serve")
     assert service is not None

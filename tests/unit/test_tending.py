@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from building import a_set
 from machine import NAME, START_S, Bench, at_rest, of_type, writes
 
 from lws_core import controller, names
 from lws_core.actions import Delete, Read
 from lws_core.explain import explain
+from lws_core.options import Options
 from lws_core.sights import Seen, Synced
 from lws_core.values import freeze_map
 
@@ -95,6 +97,17 @@ def test_leader_that_takes_its_time_on_a_living_node_never_counts_as_lost() -> N
     bench.now_s = START_S + 100
     assert of_type(bench.settle(), Delete) == []
     assert not explain(bench.memory, bench.now_s).text.startswith("NodeLost")
+
+
+@pytest.mark.parametrize("stuck_after_s", [2.0, 30.0])
+def test_leader_never_counts_as_stuck_before_an_installation_says_so(stuck_after_s: float) -> None:
+    bench = at_rest(PAIRS, Options(stuck_after_s=stuck_after_s))
+    lose_node(bench, ready=False)
+    ends_s = 1_000_000.0  # 1970-01-12T13:46:40Z
+    bench.now_s = ends_s + stuck_after_s - 0.1
+    assert of_type(bench.settle(), Delete) == []
+    bench.now_s = ends_s + stuck_after_s
+    assert len(of_type(bench.settle(), Delete)) == 1
 
 
 def test_node_that_is_not_known_always_is_read() -> None:
