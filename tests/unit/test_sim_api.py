@@ -80,6 +80,12 @@ def test_max_unavailable_is_dropped_unless_the_gate_is_on() -> None:
     assert dig(create(asked, api.Rules(gate=True))[1], *path) == 2
 
 
+def test_max_unavailable_must_be_one_where_it_is_not_given_and_the_gate_is_on() -> None:
+    path = ("spec", "updateStrategy", "rollingUpdate", "maxUnavailable")
+    assert dig(create(a_statefulset(), api.Rules(gate=True))[1], *path) == 1
+    assert dig(create(a_statefulset())[1], *path) is None
+
+
 def test_pods_are_admitted_only_with_what_the_webhook_needs() -> None:
     labels = {names.SET_NAME: "serve", names.WORKER_INDEX: "0"}
     bare = a_pod("serve-1", metadata={"labels": labels})
