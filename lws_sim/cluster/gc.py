@@ -59,16 +59,24 @@ def _look_at(store: Store, obj: Object, now_s: float) -> Store:
 
 
 def _wait_for_dependents(store: Store, obj: Object, now_s: float) -> Store:
-    """An object that is deleted in the foreground goes once no dependent blocks it."""
-    dependents = store.owned_by(uid_of(obj))
-    for dependent in dependents:
+    """An object that is deleted in the foreground goes once no dependent blocks it: at a later look, where
+    this one takes dependents away, as others may act in between."""
+    blocking = _blocking(store, obj)
+    for dependent in store.owned_by(uid_of(obj)):
         store = _look_at(store, dependent, now_s)
-    blocked = any(
-        ref["uid"] == uid_of(obj) and ref.get("blockOwnerDeletion") is True
+    gone = any(key_of(dependent) not in store.objects for dependent in blocking)
+    return store if gone or _blocking(store, obj) else api.remove_finalizer(store, obj, api.FOREGROUND)
+
+
+def _blocking(store: Store, obj: Object) -> list[Object]:
+    """The dependents that keep an object which is deleted in the foreground."""
+    return [
+        dependent
         for dependent in store.owned_by(uid_of(obj))
-        for ref in owners(dependent)
-    )
-    return store if blocked else api.remove_finalizer(store, obj, api.FOREGROUND)
+        if any(
+            ref["uid"] == uid_of(obj) and ref.get("blockOwnerDeletion") is True for ref in owners(dependent)
+        )
+    ]
 
 
 def _orphan(store: Store, obj: Object) -> Store:

@@ -94,6 +94,16 @@ def test_foreground_deletion_always_takes_the_owner_last() -> None:
     assert family.left == []
 
 
+def test_an_owner_in_the_foreground_never_goes_at_the_look_that_takes_its_last_dependent() -> None:
+    family = Family()
+    family.store = family.store.remove(family.grandchild)
+    family.delete(family.parent, "Foreground")
+    family.store = gc.collect(family.store, key_of(family.parent), NOW_S)
+    assert family.left == ["parent"], "others may act before the next look"
+    family.store = gc.collect(family.store, key_of(family.parent), NOW_S)
+    assert family.left == []
+
+
 def test_foreground_deletion_waits_only_for_dependents_that_block() -> None:
     family = Family(blocks=False, graceful=True)
     family.delete(family.parent, "Foreground")
