@@ -47,7 +47,7 @@ _SERVICE: Final = freeze_map(
 
 
 def complete_statefulset(obj: FrozenMap[Json], *, gate: bool) -> FrozenMap[Json]:
-    """The StatefulSet as it is stored: maxUnavailable is 1 where it is not given, dropped with the gate off."""
+    """The StatefulSet as it is stored: maxUnavailable is 1 if it is not given, dropped with the gate off."""
     spec = _STATEFULSET | as_map(obj.get("spec"))
     strategy = as_map(spec.get("updateStrategy"))
     rolling = _ROLLING.with_("maxUnavailable", 1) | as_map(strategy.get("rollingUpdate"))
