@@ -1,0 +1,553 @@
+"""Whether the model permits what a real cluster did: its record is replayed through `lws_sim.world`.
+
+What came from outside is done to the model at its place: edits of the set, deletions by somebody, and what
+the kubelet reports. Everything else was decided by the operator, the StatefulSet controller or the garbage
+collector, and for each of these marks (facets.py) there must be a task of the model that makes it. Tasks
+that leave no mark are done at once. Which task is done when is searched for, depth first:
+
+- A task may make several marks at once, as a sync does, where the real writes come one after another. The
+  model is ahead then, and the rest of its marks is owed: each must be seen later, and nothing may be owed
+  where the cluster is at rest.
+- The operator looks when a mark of its is due, having seen all of its watch or any shorter part.
+- A sync, a collection or a request may be done before it must be, as it was decided on an older view.
+
+The search ends with the first way through. Without one, the mark that no way comes past is told, with the
+state before it; a search that takes too many steps is inconclusive, which is no pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import attrs
+from facets import Mark, difference, identity, kubelet_facets, marks, standing
+from recorder import Event
+
+from lws_core import names
+from lws_core.actions import Emit
+from lws_core.values import as_list, dig, evolve
+from lws_sim.cluster import api, kubelet
+from lws_sim.cluster.store import Object, key_of, meta, name_of, terminating, uid_of
+from lws_sim.world import (
+    START_S,
+    Bereave,
+    Collect,
+    Deliver,
+    End,
+    Look,
+    Place,
+    Send,
+    Sync,
+    Task,
+    Timing,
+    World,
+    advance,
+    deliver,
+    look,
+    new_world,
+    next_timer_s,
+    perform,
+    put_set,
+    tasks,
+    write,
+)
+
+MOST_STEPS: Final = 8_000
+MOST_BACK: Final = 400
+LONGEST_S: Final = 60.0
+_FURTHEST_BACK: Final = 60
+_SHORTEST_VIEWS: Final = 12
+_LOOKS: Final = 8
+_RETRY_S: Final = 60.0  # how long the operator may wait before it tries again what has failed
+_REPORT_S: Final = 1.5  # within which counts in the set's status are written
+
+
+# -- the record
+
+
+@attrs.frozen
+class Put:
+    """Somebody has created or edited the set."""
+
+    manifest: Object
+
+
+@attrs.frozen
+class Kill:
+    """Somebody has deleted an object."""
+
+    key: str
+    propagation: str = "Background"
+
+
+@attrs.frozen
+class Report:
+    """What the kubelet told of a pod."""
+
+    pod: Object
+
+
+@attrs.frozen
+class Stop:
+    """The kubelet has ended a pod."""
+
+    key: str
+
+
+Item: TypeAlias = Put | Kill | Report | Stop | Mark
+
+
+@attrs.frozen
+class Moment:
+    """An item of the record; `at_s` counts from the record's beginning."""
+
+    at_s: float
+    item: Item
+
+
+@attrs.define
+class Reader:
+    """Reads events as items. `killed`: the UIDs of pods that somebody has deleted."""
+
+    killed: set[str]
+    objects: dict[str, Object] = attrs.field(factory=dict)
+    began_s: float | None = None
+
+    def read(self, events: Iterable[Event]) -> list[Moment]:
+        """The items of further events."""
+        moments: list[Moment] = []
+        for event in events:
+            self.began_s = event.at_s if self.began_s is None else self.began_s
+            key = key_of(event.object)
+            before, after = self.objects.get(key), None if event.type == "DELETED" else event.object
+            if after is None:
+                self.objects.pop(key, None)
+            else:
+                self.objects[key] = after
+            items = self._items(before, after, event.object)
+            moments += [Moment(event.at_s - self.began_s, item) for item in items]
+        return moments
+
+    def _items(self, before: Object | None, after: Object | None, obj: Object) -> Iterator[Item]:
+        if obj["kind"] == names.KIND:
+            if _is_deletion(before, after):
+                yield Kill(key_of(obj), _propagation(after))
+                yield from marks(before, after)
+            elif after is None:
+                yield from marks(before, after)
+            elif before is None or _asked(before) != _asked(after):
+                yield Put(after)
+            return
+        if obj["kind"] == "Pod" and before is not None:
+            yield from _reports(before, after)
+        if obj["kind"] == "Pod" and uid_of(obj) in self.killed and _is_deletion(before, after):
+            self.killed.discard(uid_of(obj))
+            yield Kill(key_of(obj))
+        if not _is_deleted_at_once(after):
+            yield from marks(before, after)
+
+
+def _asked(manifest: Object) -> Any:
+    return manifest["spec"], meta(manifest).get("labels"), meta(manifest).get("annotations")
+
+
+def _reports(before: Object, after: Object | None) -> Iterator[Item]:
+    stopped = terminating(before) and _grace(before) != 0
+    if after is None:
+        if stopped:
+            yield Stop(key_of(before))
+        return
+    if stopped and _grace(after) == 0:
+        yield Stop(key_of(after))
+    elif kubelet_facets(before) != kubelet_facets(after):
+        yield Report(after)
+
+
+def _is_deletion(before: Object | None, after: Object | None) -> bool:
+    return before is not None and not terminating(before) and (after is None or terminating(after))
+
+
+def _propagation(after: Object | None) -> str:
+    waits = after is not None and api.FOREGROUND in as_list(meta(after).get("finalizers"))
+    return "Foreground" if waits else "Background"
+
+
+def _is_deleted_at_once(after: Object | None) -> bool:
+    """Whether the API server marks a pod only to remove it: it has no grace period, and nothing keeps it."""
+    if after is None or after["kind"] != "Pod" or not terminating(after) or meta(after).get("finalizers"):
+        return False
+    return _grace(after) == 0
+
+
+def _grace(pod: Object) -> Any:
+    return meta(pod).get("deletionGracePeriodSeconds")
+
+
+# -- the search
+
+
+@attrs.frozen
+class State:
+    """A world on the way through the record, and the marks that it owes."""
+
+    world: World
+    owed: tuple[Mark, ...] = ()
+
+
+@attrs.frozen
+class Permitted:
+    """There is a way; `state` is its end."""
+
+    state: State
+
+
+@attrs.frozen
+class Refused:
+    """There is none: `moment` is the furthest that any comes to, `state` that before it."""
+
+    index: int
+    moment: Moment | None
+    state: State
+
+    def __str__(self) -> str:
+        return f"the model does not permit item {self.index}, {_item(self.moment)}\n{describe(self.state)}"
+
+
+@attrs.frozen
+class Inconclusive:
+    """The search was given up after too many steps."""
+
+    index: int
+    moment: Moment | None
+    state: State
+
+    def __str__(self) -> str:
+        return f"given up at item {self.index}, {_item(self.moment)}\n{describe(self.state)}"
+
+
+def _item(moment: Moment | None) -> str:
+    return "the end" if moment is None else str(moment.item)
+
+
+def begin(gate: bool) -> State:
+    """An empty cluster, in which pods live as the record says."""
+    return State(new_world(gate=gate, timing=Timing(load_s=None, stop_s=0.0)))
+
+
+def replay(
+    state: State, moments: list[Moment], is_end: Callable[[State], bool] = lambda _: True
+) -> Permitted | Refused | Inconclusive:
+    """Whether a way leads from a state through all moments to an end of the kind. Cost: a millisecond or so
+    for each item and task, where the first choice is the right one each time."""
+    search = _Search(moments, is_end)
+    search.agenda.append([state])
+    while search.agenda:
+        way = search.agenda.pop()
+        end = search.follow(way)
+        if end is not None:
+            return Permitted(end)
+        if search.is_spent:
+            break
+        search.agenda += reversed(list(search.repairs()))
+    verdict = Inconclusive if search.was_cut or search.is_spent else Refused
+    return verdict(search.furthest, moments[search.furthest] if moments else None, search.before)
+
+
+@attrs.define
+class _Search:
+    """A search under way: `agenda` has the ways to try, each as the states before its items up to now."""
+
+    moments: list[Moment]
+    is_end: Callable[[State], bool]
+    agenda: list[list[State]] = attrs.field(factory=list)
+    last: dict[Item, int] = attrs.field(init=False)
+    seen: set[int] = attrs.field(factory=set)
+    longest: list[State] = attrs.field(factory=list)
+    furthest: int = 0
+    before: State = attrs.field(factory=lambda: State(World()))
+    steps: int = 0
+    was_cut: bool = False
+    end_s: float = attrs.field(factory=lambda: time.thread_time() + LONGEST_S)
+
+    def __attrs_post_init__(self) -> None:
+        self.last = {m.item: index for index, m in enumerate(self.moments) if isinstance(m.item, Mark)}
+
+    @property
+    def is_spent(self) -> bool:
+        return self.steps > MOST_STEPS or time.thread_time() > self.end_s
+
+    def follow(self, way: list[State]) -> State | None:
+        """The end that a way leads to, going back a little where it must; None for none."""
+        self._note(way)
+        if len(way) > len(self.moments):
+            return way[-1] if self.is_end(way[-1]) else None
+        forks = [self._ways(way)]
+        most = self.steps + MOST_BACK
+        while forks:
+            state = next(forks[-1], None)
+            self.steps += 1
+            if state is None:
+                forks.pop()
+                way.pop()
+            elif self._is_new(len(way), state):
+                if len(way) == len(self.moments):
+                    if self.is_end(state):
+                        return state
+                    continue
+                way.append(state)
+                most = self.steps + MOST_BACK if self._note(way) else most
+                forks.append(self._ways(way))
+            if self.steps > most or self.is_spent:
+                self.was_cut = True
+                return None
+        return None
+
+    def _ways(self, way: list[State]) -> Iterator[State]:
+        """The states after the next item, the likely ones first: those in which nothing is on its way that
+        the record does not tell of from here on."""
+        index = len(way) - 1
+        unlikely = []
+        for state in _ways(way[-1], self.moments[index]):
+            if all(self.last.get(mark, -1) > index for mark in _on_its_way(state)):
+                yield state
+            else:
+                unlikely.append(state)
+        yield from unlikely
+
+    def _is_new(self, index: int, state: State) -> bool:
+        trace = hash((index, _fingerprint(state)))
+        new = trace not in self.seen
+        self.seen.add(trace)
+        return new
+
+    def repairs(self) -> Iterator[list[State]]:
+        """Ways that may come past the mark at which the longest one ends: those in which a task that makes it
+        is done earlier, on an older view, the latest first."""
+        way, mark = self.longest, self.moments[self.furthest].item
+        if not isinstance(mark, Mark):
+            return
+        for index in range(len(way) - 2, max(-1, len(way) - _FURTHEST_BACK), -1):
+            state = way[index]
+            for early in _made_by(state, mark, _own_tasks(state.world)):
+                yield [*way[:index], quieten(State(early.world, (*early.owed, mark)))]
+
+    def _note(self, way: list[State]) -> bool:
+        """Whether it has come further than this way, and so than any before it."""
+        index = len(way) - 1
+        if index >= len(self.moments) or (index <= self.furthest and self.longest):
+            return False
+        self.longest, self.furthest, self.before = list(way), index, way[-1]
+        return True
+
+
+def _on_its_way(state: State) -> Iterator[Mark]:
+    """What is owed, and what the operator's requests would do that have been sent."""
+    yield from state.owed
+    for task in state.world.sends:
+        yield from difference(state.world.store, perform(state.world, task).store)
+
+
+def _fingerprint(state: State) -> Any:
+    """Two states of one fingerprint go on alike."""
+    world = state.world
+    objects = tuple((key, hash(obj)) for key, obj in world.store.objects.items())
+    known = tuple((owner, hash(c.memory), len(c.inbox), c.unlooked) for owner, c in world.controllers.items())
+    return state.owed, objects, known, tuple(world.syncs), tuple(world.chores), len(world.sends)
+
+
+def _ways(state: State, moment: Moment) -> Iterator[State]:
+    """The states after an item, the likely ones first."""
+    state = evolve_world(state, advance(state.world, START_S + moment.at_s))
+    for after in _after(state, moment.item):
+        yield quieten(after)
+
+
+def _after(state: State, item: Item) -> Iterator[State]:
+    world = state.world
+    match item:
+        case Put(manifest):
+            yield evolve_world(state, put_set(world, manifest))
+        case Kill(key, propagation):
+            store, answer = api.delete(world.store, key, world.now_s, propagation=propagation)
+            done = write(world, store)
+            if answer.ok:
+                yield State(done, (*state.owed, *difference(world.store, done.store)))
+        case Report(pod):
+            known = world.store.objects.get(key_of(pod))
+            if known is not None:
+                yield evolve_world(state, _reported(world, known, pod))
+            elif Mark(identity(pod), "gone") in state.owed:
+                yield state  # who deletes it found it on no node: it goes at once, though it is bound by then
+        case Stop(key):
+            known = world.store.objects.get(key)
+            if known is not None and terminating(known):
+                done = perform(world, End(key, uid_of(known)))
+                yield State(done, (*state.owed, *difference(world.store, done.store)))
+        case Mark():
+            yield from _making(state, item)
+
+
+def _reported(world: World, known: Object, pod: Object) -> World:
+    """The world in which the kubelet has told of a pod what it has told in the cluster."""
+    told = kubelet_facets(pod)
+    if told["bound"] and not kubelet_facets(known)["bound"]:
+        world = perform(world, Place(key_of(pod), uid_of(known)))
+        known = world.store.objects.get(key_of(pod)) or known
+    old, store = kubelet_facets(known), world.store
+    if told["phase"] == "Failed" and old["phase"] != "Failed":
+        store = kubelet.fail(store, known, str(dig(pod, "status", "reason") or ""), world.now_s)
+    elif told["restarts"] > old["restarts"]:
+        store = kubelet.restart_container(store, known, world.now_s)
+    elif told["phase"] == "Running" and told["ready"] != old["ready"]:
+        store = kubelet.set_ready(store, known, told["ready"], world.now_s)
+    return write(world, store)
+
+
+def _making(state: State, mark: Mark) -> Iterator[State]:
+    """The states in which a mark has been made: long ago, by a task that can be done, or by the operator."""
+    if mark.what == "spec":
+        # a status that is written later tells of an older generation, which is no mark
+        lapsed = Mark(mark.key, "observed", True)
+        state = State(state.world, tuple(one for one in state.owed if one != lapsed))
+    if mark in state.owed:
+        yield State(state.world, _less(state.owed, mark))
+        return
+    yield from _made_by(state, mark, _own_tasks(state.world))
+    for owner, known in state.world.controllers.items():
+        for count in _views(len(known.inbox)):
+            world = _see(state.world, owner, count)
+            yield from _looking(evolve_world(state, world), owner, mark)
+
+
+def _made_by(state: State, mark: Mark, able: Iterable[Task]) -> Iterator[State]:
+    for task in able:
+        done = perform(state.world, task)
+        made = difference(state.world.store, done.store)
+        if mark in made:
+            yield State(done, (*state.owed, *_less(made, mark)))
+
+
+def _looking(state: State, owner: str, mark: Mark) -> Iterator[State]:
+    """The states in which the operator has made a mark, within a few looks."""
+    for _ in range(_LOOKS):
+        state = quieten(evolve_world(state, look(state.world, owner)))
+        yield from _made_by(state, mark, [send for send in state.world.sends if send.owner == owner])
+        known = state.world.controllers[owner]
+        if not known.unlooked:
+            at_s = known.wake_at_s
+            if at_s is None or at_s > state.world.now_s + _RETRY_S:
+                return
+            state = evolve_world(state, advance(state.world, at_s))
+
+
+def _views(count: int) -> Iterator[int]:
+    """How many changes the operator may have seen of those that its watch holds."""
+    yield from range(count, max(0, count - _SHORTEST_VIEWS), -1)
+    yield 0
+
+
+def _see(world: World, owner: str, count: int) -> World:
+    """The world in which a controller has seen the first changes of its watch."""
+    known = world.controllers[owner]
+    if count == 0:
+        return world
+    first = evolve(known, inbox=known.inbox[:count])
+    world = deliver(evolve(world, controllers=world.controllers.with_(owner, first)), owner)
+    seen = evolve(world.controllers[owner], inbox=known.inbox[count:])
+    return evolve(world, controllers=world.controllers.with_(owner, seen))
+
+
+def _own_tasks(world: World) -> list[Task]:
+    """What the operator's requests, the StatefulSet controller and the garbage collector may do now; what
+    becomes of pods on nodes is in the record."""
+    return [task for task in tasks(world) if isinstance(task, Send | Sync | Bereave | Collect)]
+
+
+def quieten(state: State) -> State:
+    """The state after all that leaves no mark."""
+    again = True
+    while again:
+        again = False
+        for task in _own_tasks(state.world):
+            done = perform(state.world, task)
+            if not difference(state.world.store, done.store):
+                state, again = evolve_world(state, done), True
+                break
+    return state
+
+
+def evolve_world(state: State, world: World) -> State:
+    return State(world, state.owed)
+
+
+def _less(all_marks: tuple[Mark, ...], mark: Mark) -> tuple[Mark, ...]:
+    place = all_marks.index(mark)
+    return (*all_marks[:place], *all_marks[place + 1 :])
+
+
+# -- at rest
+
+
+@attrs.frozen
+class Restless:
+    """The cluster rests, and the model would go on."""
+
+    marks: tuple[Mark, ...]
+
+    def __str__(self) -> str:
+        return "the model would go on: " + ", ".join(map(str, self.marks))
+
+
+def settle(state: State) -> State | Restless:
+    """The state after all that the model still does by itself, none of which may leave a mark."""
+    if state.owed:
+        return Restless(state.owed)
+    while True:
+        state = quieten(state)
+        world = state.world
+        for task in tasks(world):
+            match task:
+                case Place() | End():
+                    continue
+                case Deliver() | Look():
+                    world = perform(world, task)
+                    break
+                case _:
+                    return Restless(difference(world.store, perform(world, task).store))
+        else:
+            at_s = next_timer_s(world)
+            if at_s is None or at_s > world.now_s + _REPORT_S:
+                return state
+            world = advance(world, at_s)
+        state = evolve_world(state, world)
+
+
+def rest_of(world: World) -> dict[str, Any]:
+    """Where the model has come to rest."""
+    return standing(obj for _, obj in world.store.objects.items())
+
+
+def describe(state: State) -> str:
+    """A state in words."""
+    lines = [f"  {key}: {told}" for key, told in rest_of(state.world).items()]
+    able = [_named(task) for task in tasks(state.world)]
+    owed = ", ".join(map(str, state.owed)) or "nothing"
+    return "\n".join(["state:", *lines, f"tasks: {', '.join(able)}", f"owed: {owed}"])
+
+
+def _named(task: Task) -> str:
+    match task:
+        case Send(_, action):
+            if isinstance(action, Emit):
+                return f"Emit {action.event.reason}"
+            return f"{type(action).__name__} {action.ref.kind}/{action.ref.name}"
+        case Bereave(gone):
+            return f"Bereave {name_of(gone)}"
+        case Sync(_, name):
+            return f"Sync {name}"
+        case Deliver() | Look():
+            return type(task).__name__
+        case _:
+            return f"{type(task).__name__} {task.key}"

@@ -1,0 +1,268 @@
+"""Random rollouts of a set in a real cluster, each followed step by step by the model.
+
+A seed gives a set, and what happens to it: edits in mid-flight, pods that become ready one by one in a random
+order, that fall unready, restart, are evicted or deleted. What happened is recorded (recorder.py) and must be
+permitted by the model (replay.py); where the cluster comes to rest the model must too, at the same place.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal
+
+import attrs
+from client import Manifest, Refused
+from control_plane import ControlPlane
+from facets import standing
+from kubelet import Kubelet, Node
+from recorder import Recorder
+from replay import Moment, Permitted, Reader, Restless, State, begin, replay, rest_of, settle
+from replay import Refused as NotPermitted
+from sandbox import Sandbox, is_ready, is_terminating
+from sets import lws, set_image, strategy
+
+from lws_core import names
+
+NAME: Final = "serve"
+REST_S: Final = 90.0
+_QUIET_S: Final = 0.4
+_STILL_S: Final = 4.0
+
+Verdict = Literal["permitted", "refused", "inconclusive", "disturbed"]
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a rollout: `told` is what was done to it and what is wrong, `moments` the items of its
+    record, `rests` how often it came to rest and was compared there. `disturbed`: the record has a gap, or
+    the cluster did not answer."""
+
+    verdict: Verdict
+    moments: int
+    rests: int
+    told: str
+
+
+class Different(Exception):
+    """Model and cluster are not alike."""
+
+    def __init__(self, verdict: Verdict, told: str) -> None:
+        super().__init__(told)
+        self.verdict = verdict
+
+
+class Rollout:
+    """One set in a namespace of its own."""
+
+    def __init__(self, sandbox: Sandbox, kubelet: Kubelet, recorder: Recorder, *, gate: bool) -> None:
+        self.sandbox, self.kubelet, self.recorder = sandbox, kubelet, recorder
+        self.killed: set[str] = set()
+        self.reader = Reader(self.killed)
+        self.state: State = begin(gate)
+        self.read = self.count = self.rests = 0
+        self.moments: list[Moment] = []
+        self.told: list[str] = []
+
+    def rest(self) -> None:
+        """Return once both are at rest at the same place. Raises Different."""
+        deadline_s = time.monotonic() + REST_S
+        while True:
+            problem = self._compare()
+            if not problem:
+                self.rests += 1
+                return
+            if time.monotonic() > deadline_s:
+                raise Different("refused", problem)
+            time.sleep(_QUIET_S)
+
+    def _compare(self) -> str:
+        """What keeps model and cluster from resting alike, "" for nothing."""
+        events = self.recorder.events(self.sandbox.name)
+        if not self.recorder.is_up_to(self.sandbox.name):
+            return "the cluster does not rest"
+        if len(self.recorder.events(self.sandbox.name)) != len(events):
+            return "the cluster does not rest"
+        new = self.reader.read(events[self.read :])
+        self.read, self.count = len(events), self.count + len(new)
+        self.moments += new
+        result = replay(self.state, self.moments)
+        if isinstance(result, Permitted):
+            problem = self._settle(result.state)
+            if problem and not new and time.monotonic() - events[-1].at_s > _STILL_S:
+                # another way through the record may end where the cluster rests
+                result = replay(self.state, self.moments, lambda end: not self._settle(end))
+                return "" if isinstance(result, Permitted) else problem
+            return problem
+        verdict: Verdict = "refused" if isinstance(result, NotPermitted) else "inconclusive"
+        raise Different(verdict, f"{result}\n{self._recent(result.index)}")
+
+    def _settle(self, end: State) -> str:
+        """What keeps the model from resting where the cluster does. With "" for nothing it goes on there."""
+        settled = settle(end)
+        if isinstance(settled, Restless):
+            return str(settled)
+        expected = rest_of(settled.world)
+        seen = standing(iter(self.reader.objects.values()))
+        if seen != expected:
+            keys = [key for key in {**expected, **seen} if expected.get(key) != seen.get(key)]
+            return "\n".join(f"{key}:\n  model {expected.get(key)}\n  real  {seen.get(key)}" for key in keys)
+        self.state, self.moments = settled, []
+        return ""
+
+    def _recent(self, index: int) -> str:
+        recent = self.moments[max(0, index - 25) : index + 4]
+        return "\n".join(["record:", *(f"  {moment.at_s:.3f} {moment.item}"[:200] for moment in recent)])
+
+    # -- what happens to it
+
+    def pods(self, which: Callable[[Manifest], bool]) -> list[str]:
+        return [name for name, pod in self.sandbox.pods(NAME).items() if which(pod)]
+
+    def kill(self, name: str) -> None:
+        """Delete a pod, as somebody does."""
+        pod = self.sandbox.get("Pod", name)
+        if pod is not None and not is_terminating(pod):
+            uid = pod["metadata"]["uid"]
+            self.killed.add(uid)
+            options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+            try:
+                self.sandbox.client.request("DELETE", self.sandbox.path("Pod", name), options)
+            except Refused:
+                self.killed.discard(uid)
+
+
+def _runs(pod: Manifest) -> bool:
+    return bool(pod["status"].get("phase") == "Running" and not is_terminating(pod))
+
+
+def _loads(pod: Manifest) -> bool:
+    return _runs(pod) and not is_ready(pod)
+
+
+def _shape(pick: random.Random) -> Manifest:
+    unavailable = pick.choice((1, 1, 2, 3, "50%"))
+    surge = pick.choice((0, 0, 1, 2, "34%"))
+    replicas = pick.randint(1, 5)
+    more: dict[str, Any] = {}
+    if pick.random() < 0.25:
+        more["startupPolicy"] = "LeaderReady"
+    template = {"restartPolicy": pick.choice(("RecreateGroupOnPodRestart",) * 3 + ("None",))}
+    return lws(
+        NAME,
+        replicas,
+        pick.randint(1, 3),
+        pod={"terminationGracePeriodSeconds": pick.choice((1, 5, 30))},
+        budget={"maxUnavailable": unavailable, "maxSurge": surge, "partition": pick.choice((0, 0, 0, 1, 2))},
+        template=template,
+        **more,
+    )
+
+
+def play(rollout: Rollout, pick: random.Random, deeds: int) -> None:
+    """Bring a set up, do so many random things to it, let it come to rest, and delete it."""
+    sandbox = rollout.sandbox
+    made = _shape(pick)
+    rollout.told.append(f"create {made['spec']}")
+    sandbox.create(made)
+    if pick.random() < 0.8:
+        rollout.kubelet.release()
+        rollout.rest()
+    rollout.kubelet.manual = True
+    images = iter(range(2, 1000))
+    for _ in range(deeds):
+        for told in _deed(rollout, pick, images):
+            rollout.told.append(told)
+        if pick.random() < 0.15:
+            rollout.told.append("rest")
+            rollout.rest()
+        elif pick.random() < 0.5:
+            time.sleep(pick.random() * 0.4)
+    rollout.told.append("all load")
+    rollout.kubelet.release()
+    rollout.rest()
+    rollout.told.append("delete")
+    sandbox.delete(names.KIND, NAME, propagation=pick.choice(("Background", "Background", "Foreground")))
+    rollout.rest()
+
+
+_DEEDS: Final = (
+    *("ready",) * 8, *("template",) * 3, *("scale",) * 2, "budget", "partition", *("fault",) * 2,
+)  # fmt: skip
+
+
+def _deed(rollout: Rollout, pick: random.Random, images: Iterator[int]) -> Iterator[str]:
+    sandbox, kubelet = rollout.sandbox, rollout.kubelet
+    match pick.choice(_DEEDS):
+        case "ready":
+            loading = rollout.pods(_loads)
+            for name in pick.sample(loading, min(len(loading), pick.randint(1, 4))):
+                if _tolerantly(lambda name=name: kubelet.make_ready(name)):
+                    yield f"{name} ready"
+        case "template":
+            image = f"img:{next(images)}"
+            set_image(sandbox, NAME, image)
+            yield f"template {image}"
+        case "scale":
+            replicas = pick.randint(0, 6)
+            sandbox.scale(names.KIND, NAME, replicas)
+            yield f"scale {replicas}"
+        case "budget":
+            change = {"maxUnavailable": pick.randint(1, 3), "maxSurge": pick.randint(0, 2)}
+            sandbox.patch(names.KIND, NAME, strategy(**change))
+            yield str(change)
+        case "partition":
+            partition = pick.randint(0, 3)
+            sandbox.patch(names.KIND, NAME, strategy(partition=partition))
+            yield f"partition {partition}"
+        case _:
+            yield from _fault(rollout, pick)
+
+
+def _fault(rollout: Rollout, pick: random.Random) -> Iterator[str]:
+    running = rollout.pods(_runs)
+    if not running:
+        return
+    name, kubelet = pick.choice(running), rollout.kubelet
+    what = pick.choice(("unready", "restart", "evict", "delete"))
+    act = {
+        "unready": lambda: kubelet.make_unready(name),
+        "restart": lambda: kubelet.restart_container(name),
+        "evict": lambda: kubelet.evict(name),
+        "delete": lambda: rollout.kill(name),
+    }[what]
+    if _tolerantly(act):
+        yield f"{name} {what}"
+
+
+def _tolerantly(act: Callable[[], None]) -> bool:
+    """Whether it could be done: the pod may be gone by now."""
+    try:
+        act()
+    except KeyError:
+        return False
+    return True
+
+
+def follow(plane: ControlPlane, recorder: Recorder, *, gate: bool, seed: int, deeds: int) -> Outcome:
+    """One random rollout."""
+    name = f"rollout-{seed}"
+    plane.client().create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    sandbox = Sandbox(plane, name)
+    nodes = [Node(f"{name}-a"), Node(f"{name}-b")]
+    kubelet = Kubelet(plane.client("kubelet"), nodes, namespace=name, stop_s=0.2, manual=True)
+    rollout = Rollout(sandbox, kubelet, recorder, gate=gate)
+    pick = random.Random(seed)
+    try:
+        with kubelet:
+            play(rollout, pick, deeds)
+        verdict, problem = "permitted", ""
+    except Different as different:
+        verdict, problem = different.verdict, str(different)
+    except (OSError, RuntimeError, AssertionError, TimeoutError, Refused) as trouble:
+        verdict, problem = "disturbed", repr(trouble)
+    sandbox.clear()
+    recorder.forget(name)
+    told = "\n".join([f"seed {seed}: {'; '.join(rollout.told)}", problem])
+    return Outcome(verdict, rollout.count, rollout.rests, told)  # type: ignore[arg-type]
