@@ -30,11 +30,28 @@ POLICY: Final = {
 }
 """What is logged: every write, with its body if the operator made it, and what the operator read."""
 
+WHOLE_POLICY: Final = {
+    **POLICY,
+    "omitManagedFields": True,
+    "rules": [
+        {"level": "None", "users": ["system:apiserver"]},
+        {"level": "None", "resources": [{"group": "coordination.k8s.io"}], "users": ["controllers"]},
+        {
+            "level": "Metadata",
+            "resources": [{"group": "", "resources": ["events"]}, {"group": "events.k8s.io"}],
+        },
+        {"level": "RequestResponse", "verbs": list(WRITES)},
+        {"level": "None"},
+    ],
+}
+"""Every write with its body and its answer: what the log needs so that objects can be followed by it."""
+
 
 @attrs.frozen
 class Entry:
     """A request that was answered; a watch is logged once when it begins (`stage` ResponseStarted) and once
-    when it ends. `body` is known of the operator's writes only."""
+    when it ends. `body` is known of the operator's writes only, `answer` under WHOLE_POLICY; `id` is the
+    request's Audit-ID, which a client may choose."""
 
     user: str
     verb: str
@@ -48,6 +65,8 @@ class Entry:
     agent: str
     parameters: dict[str, str]
     body: Any
+    answer: Any = None
+    id: str = ""
 
     @property
     def writes(self) -> bool:
@@ -69,15 +88,19 @@ class AuditLog:
         """Where the log ends now."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def entries(self, since: int = 0) -> Iterator[Entry]:
-        """What was logged from a mark on, the oldest first. A line still being written is left out."""
+    def entries(self, since: int = 0, namespace: str = "") -> Iterator[Entry]:
+        """What was logged from a mark on, the oldest first, of one namespace if it is given. A line still
+        being written is left out."""
         if not self.path.exists():
             return
+        mention = f'"namespace":"{namespace}"'.encode()  # most lines need not be parsed
         with self.path.open("rb") as log:
             log.seek(since)
             for line in log:
-                if line.endswith(b"\n"):
-                    yield _entry(json.loads(line))
+                if line.endswith(b"\n") and (not namespace or mention in line):
+                    entry = _entry(json.loads(line))
+                    if namespace in ("", entry.namespace):
+                        yield entry
 
     def writes(
         self,
@@ -120,4 +143,6 @@ def _entry(raw: dict[str, Any]) -> Entry:
         agent=raw.get("userAgent", ""),
         parameters={name: values[0] for name, values in query.items()},
         body=raw.get("requestObject"),
+        answer=raw.get("responseObject"),
+        id=raw.get("auditID", ""),
     )

@@ -59,6 +59,7 @@ class Setup:
     scheduler: bool = False
     crds: Sequence[Manifest] = ()
     server_flags: Sequence[str] = ()
+    audit_policy: Mapping[str, Any] = attrs.field(factory=lambda: POLICY)
 
     @property
     def gate_flags(self) -> list[str]:
@@ -164,6 +165,12 @@ class ControlPlane:
             client.close()
         self.processes.pop("kube-apiserver").kill()
 
+    def restart_etcd(self, *, down_s: float = 0.0) -> None:
+        """Kill etcd and start it again on its data; the API server waits for it."""
+        self.processes.pop("etcd").kill()
+        time.sleep(down_s)
+        self._start_etcd()
+
     def compact(self) -> int:
         """Make etcd forget all revisions but the newest, which is returned. The API server keeps snapshots
         and a window of events in memory: once it has been restarted, a list's continue token from before is
@@ -207,7 +214,7 @@ class ControlPlane:
         tokens = self.folder / "tokens.csv"
         tokens.touch(mode=0o600)
         tokens.write_text("\n".join(rows) + "\n")
-        (self.folder / "audit.yaml").write_text(yaml.safe_dump(POLICY))
+        (self.folder / "audit.yaml").write_text(yaml.safe_dump(dict(self.setup.audit_policy)))
 
     def _run(self, name: str, *flags: str) -> Process:
         process = Process([self.programs[name], *flags], self.folder / f"{name}.log")
