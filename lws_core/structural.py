@@ -235,4 +235,5 @@ def matches(pattern: str, value: str) -> bool:
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    shown = key or '""'
+    return f"{path}.{shown}" if path else shown

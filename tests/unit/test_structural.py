@@ -115,6 +115,7 @@ NAMED = {
         ({"type": "object", "additionalProperties": STRING}, {"b": None}, []),
         ({"type": "object", "x-kubernetes-preserve-unknown-fields": True}, {"b": 1}, []),
         ({"type": "object"}, {"b": 1}, ["a.b: Unknown field"]),
+        ({"type": "object"}, {"": 1}, ['a."": Unknown field']),
         ({"type": "object"}, {"b": None}, []),
         (
             {"type": "object", "properties": {"maxSurge": INT}},
