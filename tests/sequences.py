@@ -75,6 +75,7 @@ class Sequence(RuleBasedStateMachine):
         self.cluster: _Step = {}
         self.steps: list[_Step] = []
         self.calm = self.failed = self.broken = False
+        self.template_edited = self.partition_moved = False
         self.fallen: set[int] = set()
 
     @initialize(
@@ -234,17 +235,20 @@ class Sequence(RuleBasedStateMachine):
             name = name_of(found[which % len(found)])
             self.take({"edit": {f"StatefulSet/{name}": {"spec.replicas": replicas}}})
 
-    @precondition(lambda self: not self.calm)
+    @precondition(lambda self: not self.calm and not self.template_edited)
     @rule(partition=st.integers(0, 5))
     def somebody_moves_the_partition(self, partition: int) -> None:
         path = "spec.updateStrategy.rollingUpdate.partition"
+        self.partition_moved = True
         self.take({"edit": {"StatefulSet/serve": {path: partition}}})
 
-    @precondition(lambda self: not self.calm)
+    @precondition(lambda self: not self.calm and not self.partition_moved)
     @rule()
     def somebody_changes_the_leader_template(self) -> None:
         path = "spec.template.spec.containers[0].image"
-        self.broken = True  # where the operator restarts before it has seen it, only a new template heals it
+        # Where the operator restarts before it has seen it, only a new template heals it. And not together
+        # with the partition: the judge cannot tell that leaders which are exposed then are not replaced.
+        self.broken = self.template_edited = True
         self.take({"edit": {"StatefulSet/serve": {path: "by-hand"}}})
 
     @precondition(lambda self: not self.calm)
