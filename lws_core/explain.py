@@ -98,17 +98,13 @@ def name_groups(groups: GroupSet) -> str:
     return f"groups {', '.join(listed[:-1])} and {listed[-1]}" if listed else "nothing"
 
 
-def is_awaited(memory: Memory, verb_and_kind: str) -> bool:
-    """Whether writes of a verb and a kind ("Create StatefulSet") are not answered: what one of them met, the
-    others may be about to meet."""
-    return any(key.startswith(f"{verb_and_kind} ") for key in memory.pending)
-
-
 def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
     """Whether a refusal is told by now: a first one waits, until it is tried again at most, for the answers
-    to what was sent with it, so that the first word of it speaks of them all."""
-    verb_and_kind = f"{type(retry.action).__name__} {retry.action.ref.kind}"
-    return retry.attempts > 1 or now_s >= retry.not_before_s or not is_awaited(memory, verb_and_kind)
+    to writes of its kind that are under way, so that the first word of it speaks of them all."""
+    if retry.attempts > 1 or now_s >= retry.not_before_s:
+        return True
+    alike = f"{type(retry.action).__name__} {retry.action.ref.kind} "
+    return not any(key.startswith(alike) for key in memory.pending)
 
 
 def _stall(memory: Memory, now_s: float) -> Stall | None:

@@ -11,7 +11,7 @@ from .answers import action_key
 from .bits import GroupSet, indexes
 from .codec import encode_status
 from .events import failure_event
-from .explain import explain, is_awaited, stall_of
+from .explain import explain, stall_of
 from .leading import own_statefulset
 from .memory import Memory
 from .rollout import Blocked
@@ -19,7 +19,7 @@ from .spec import LeaderWorkerSet, Status
 from .status import Stall, is_urgent, next_status, unreadable_status
 from .values import evolve
 
-TELL_INTERVAL_S: Final = 1.0  # at most one event a second tells of worker StatefulSets created
+TELL_INTERVAL_S: Final = 1.0  # one event a second tells of what is created for groups, and of what fails
 _NAMED: Final = 5
 _SEVERAL: Final = {"StatefulSet": "worker statefulsets", "Service": "headless services"}
 
@@ -61,10 +61,10 @@ def tell_of_workers(memory: Memory, now_s: float) -> Memory:
 
 
 def tell_of_failures(memory: Memory, now_s: float) -> Memory:
-    """The memory with a notice of the writes for groups that failed: one for all of a kind, once those that
-    were sent with them are answered, or after a while."""
+    """The memory with a notice of the writes for groups that failed: one for all of a kind that have within
+    an interval from the first on."""
     for key, failure in memory.failures.items():
-        if now_s < failure.since_s + TELL_INTERVAL_S and is_awaited(memory, key):
+        if now_s < failure.since_s + TELL_INTERVAL_S:
             continue
         assert memory.lws is not None
         verb, _, kind = key.partition(" ")

@@ -11,7 +11,7 @@ from lws_core.answers import action_key, hear
 from lws_core.memory import Memory
 from lws_core.reporting import TELL_INTERVAL_S, tell_of_failures
 from lws_core.sights import Gone, Outcome
-from lws_core.values import FrozenMap, evolve, freeze_map
+from lws_core.values import evolve, freeze_map
 from lws_core.view import find, lose, see
 
 POD = Ref("Pod", "default", "serve-1")
@@ -168,34 +168,29 @@ def test_own_write_always_is_known_though_the_watch_has_shown_more_before_its_an
     ],
 )
 def test_failed_write_always_is_told_in_the_known_words(action: Request, note: str) -> None:
-    memory = tell_of_failures(answered(action, Outcome(403, message="quota")), START_S)
+    memory = answered(action, Outcome(403, message="quota"))
+    memory = tell_of_failures(memory, START_S + TELL_INTERVAL_S)
     (event,) = memory.notices
     assert memory.failures == {}
     assert (event.type, event.note) == ("Warning", note)
 
 
-def test_writes_for_groups_that_fail_together_always_are_told_in_one_event() -> None:
-    creates = [Create(of("StatefulSet", f"serve-{index}"), "") for index in range(8)]
-    pending = FrozenMap[Request]({action_key(action): action for action in creates})
-    memory = with_pending(pending)
-    for action in creates:
-        memory = tell_of_failures(memory, START_S)
+def test_writes_for_groups_that_fail_within_a_second_always_are_told_in_one_event() -> None:
+    memory, now_s = known(), START_S
+    for index in range(8):
+        create = Create(of("StatefulSet", f"serve-{index}"), "")
+        memory = hear(memory, create, Outcome(403, message=f"{create.ref.name}: quota"), now_s)
+        now_s += 0.1
+        memory = tell_of_failures(memory, now_s)
         assert memory.notices == ()
-        memory = hear(memory, action, Outcome(403, message=f"{action.ref.name}: quota"), START_S)
-    (event,) = tell_of_failures(memory, START_S).notices
+    assert tell_of_failures(memory, START_S + 0.9).notices == ()
+    memory = tell_of_failures(memory, START_S + TELL_INTERVAL_S)
+    (event,) = memory.notices
     assert event.note == (
         "Failed to create 8 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 "
         "and 3 more: serve-0: quota"
     )
-
-
-def test_failure_never_waits_long_for_others_to_be_told_with_it() -> None:
-    create, late = (Create(of("Service", f"serve-{index}"), "") for index in (0, 1))
-    memory = with_pending(FrozenMap[Request]({action_key(late): late}))
-    memory = hear(memory, create, Outcome(403, message="quota"), START_S)
-    assert tell_of_failures(memory, START_S + 0.9).notices == ()
-    (event,) = tell_of_failures(memory, START_S + TELL_INTERVAL_S).notices
-    assert event.note == "Failed to create headless service for error: quota"
+    assert tell_of_failures(memory, START_S + 100).notices == (event,)
 
 
 def test_refusal_in_a_namespace_that_is_being_deleted_never_is_told() -> None:
