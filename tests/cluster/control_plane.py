@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,8 +148,10 @@ class ControlPlane:
                 {"name": "test", "context": {"cluster": "test", "user": user, "namespace": namespace}}
             ],
         }
-        path.write_text(yaml.safe_dump(config))
-        path.chmod(0o600)
+        new = path.with_suffix(f".{threading.get_ident()}")  # others may be reading it
+        new.write_text(yaml.safe_dump(config))
+        new.chmod(0o600)
+        new.replace(path)
         return path
 
     # -- what can happen to it
