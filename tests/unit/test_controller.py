@@ -193,6 +193,25 @@ def test_refused_write_always_is_told_and_tried_again_ever_more_rarely() -> None
     assert bench.cluster.lws.status.condition(names.STALLED).status == "False"  # type: ignore[union-attr]
 
 
+def test_failure_for_a_group_always_is_told_a_second_later_however_late_it_is_tried_again() -> None:
+    bench = Bench(PAIRS)
+    busy = Outcome(429, message="slow down", retry_after_s=60.0)
+    for index in range(3):
+        bench.cluster.refusals[Create, "StatefulSet", f"{NAME}-{index}"] = busy
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    assert not any("slow down" in note for note in notes(bench))
+    told_s = controller.look(bench.memory, bench.now_s).wake_at_s
+    assert told_s == bench.now_s + 1.0
+    bench.now_s = told_s
+    events = [action.event.note for action in of_type(bench.settle(), Emit)]
+    assert (
+        "Failed to create 3 worker statefulsets for leader pods serve-0, serve-1, serve-2: slow down"
+        in events
+    )
+
+
 def test_write_on_a_stale_view_always_is_read_afresh_and_tried_at_once() -> None:
     bench = at_rest(PAIRS)
     bench.edit(spec__replicas=4)
