@@ -142,6 +142,8 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
     )
     memory = evolve(memory, retries=memory.retries.with_(key, retry))
     group = group_of(memory, action.ref)
+    if action.ref.kind == "StatefulSet" and group < 0 and retry.read and not stale:
+        memory = evolve(memory, written=None)  # it may have taken effect: what is found then is no drift
     if group >= 0:
         memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
     return memory if stale or is_dying else _complain(memory, action, retry, now_s)

@@ -229,3 +229,13 @@ def test_answer_that_comes_after_its_set_has_gone_never_breaks_anything(kind: An
         hear(memory, action, Outcome(200, statefulset() if kind == "StatefulSet" else None), START_S).lws
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "written"), [(0, None), (500, None), (409, (3, 0)), (403, (3, 0)), (429, (3, 0))]
+)
+def test_write_of_unknown_outcome_never_makes_what_is_found_a_drift(
+    code: int, written: tuple[int, int] | None
+) -> None:
+    memory = answered(APPLY, Outcome(code), memory=evolve(known(), written=(3, 0)))
+    assert memory.written == written
