@@ -428,7 +428,8 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
             yield Collect(f"{reference['kind']}/{namespace_of(obj)}/{reference['name']}")
     if gone and world.store.dependents.get(uid_of(obj)):
         yield Bereave(obj)
-    if not gone and (gc.is_kept(obj) or (change.type == "ADDED" and gc.lacks_an_owner(world.store, obj))):
+    named = change.before is None or owners(obj) != owners(change.before)
+    if not gone and (gc.is_kept(obj) or (named and gc.lacks_an_owner(world.store, obj))):
         yield Collect(change.key)
     if kind == "Pod" and change.type == "ADDED":
         yield Place(change.key, uid_of(obj))

@@ -12,7 +12,7 @@ from lws_core.sights import Outcome
 from lws_core.values import FrozenMap
 from lws_sim import world as cluster
 from lws_sim.cluster import api, scheduler
-from lws_sim.cluster.store import key_of, meta, name_of, terminating, uid_of
+from lws_sim.cluster.store import key_of, meta, name_of, terminating, uid_of, with_meta
 
 
 def settled(world: cluster.World, until_s: float = float("inf")) -> cluster.World:
@@ -174,3 +174,14 @@ def test_the_tally_always_counts_pods() -> None:
     run.rest()
     assert (run.world.tally.pods, run.world.tally.created) == (2, 4)
     assert [name_of(pod) for pod in run.pods()] == ["serve-0", "serve-0-1"]
+
+
+def test_an_object_that_is_given_an_owner_that_is_not_there_must_go() -> None:
+    world = with_objects(cluster.new_world(), an_object("Thing", "owner"), an_object("Thing", "child"))
+    owner, child = (world.store.get("Thing", "ns", name) for name in ("owner", "child"))
+    assert owner is not None
+    assert child is not None
+    world = cluster.write(world, world.store.remove(owner))
+    orphaned = with_meta(child, ownerReferences=(FrozenMap(owned_by(owner)),))
+    world = cluster.write(world, world.store.replace(child, orphaned)[0])
+    assert settled(world).store.all("Thing") == ()
