@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 
 WRITES: Final = ("create", "update", "patch", "delete", "deletecollection")
+
+_LONGEST_LINE: Final = 2**20
 
 MANAGER: Final = "system:serviceaccount:lws-system:lws-controller-manager"
 """The operator where it runs as an installation lets it."""
@@ -85,8 +88,13 @@ class AuditLog:
         self.path = path
 
     def mark(self) -> int:
-        """Where the log ends now."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """Where the log ends now. A line still being written comes after it."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as log:
+            begin = max(0, log.seek(0, os.SEEK_END) - _LONGEST_LINE)
+            log.seek(begin)
+            return begin + log.read().rfind(b"\n") + 1
 
     def entries(self, since: int = 0, namespace: str = "") -> Iterator[Entry]:
         """What was logged from a mark on, the oldest first, of one namespace if it is given. A line still

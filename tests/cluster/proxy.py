@@ -12,7 +12,6 @@ import aiohttp
 import attrs
 from aiohttp import web
 from control_plane import ControlPlane
-from processes import free_ports
 from sockets import Sockets
 
 _HOP: Final = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
@@ -115,7 +114,7 @@ class Proxy:
     def __init__(self, plane: ControlPlane, name: str = "proxy") -> None:
         self._plane = plane
         self.name = name
-        (self._port,) = free_ports(1)
+        self._port = 0
         self.judge: Judge = lambda _: None
         self.event_judge: EventJudge = lambda *_: None
         self.asked: list[Asked] = []
@@ -125,7 +124,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where the operator finds it."""
+        """Where the operator finds it, once it listens."""
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Proxy:
@@ -164,7 +163,8 @@ class Proxy:
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
         open_watches = list(self._watches)
