@@ -194,7 +194,7 @@ def test_refused_write_always_is_told_and_tried_again_ever_more_rarely() -> None
 
 
 def test_failure_for_a_group_always_is_told_a_second_later_however_late_it_is_tried_again() -> None:
-    bench = Bench(PAIRS)
+    bench = Bench(PAIRS, Options(status_interval_s=100.0))  # nothing else is due meanwhile
     busy = Outcome(429, message="slow down", retry_after_s=60.0)
     for index in range(3):
         bench.cluster.refusals[Create, "StatefulSet", f"{NAME}-{index}"] = busy
