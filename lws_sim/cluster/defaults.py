@@ -121,4 +121,9 @@ def _complete_claim(claim: FrozenMap[Json]) -> FrozenMap[Json]:
     spec = _CLAIM | as_map(claim.get("spec"))
     if "resources" in spec:
         spec = spec.with_("resources", _canonical_resources(as_map(spec["resources"])))
-    return claim | {"spec": spec, "status": as_map(claim.get("status")) or FrozenMap({"phase": "Pending"})}
+    return claim | {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "spec": spec,
+        "status": as_map(claim.get("status")) or FrozenMap({"phase": "Pending"}),
+    }

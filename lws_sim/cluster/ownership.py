@@ -30,6 +30,11 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "ownerReferences": ("uid",),
     "conditions": ("type",),
 }
+# Maps that are one field as a whole (x-kubernetes-map-type: atomic).
+_ATOMIC: Final = (
+    "selector", "labelSelector", "namespaceSelector", "nodeSelector", "fieldRef", "resourceFieldRef",
+    "configMapKeyRef", "secretKeyRef",
+)  # fmt: skip
 _DEFAULTS: Final[dict[str, Json]] = {"protocol": "TCP"}
 # What no manager owns.
 _UNOWNED: Final = ("apiVersion", "kind")
@@ -63,10 +68,29 @@ def apply(stored: FrozenMap[Json], patch: FrozenMap[Json], manager: str) -> Froz
     pruned = _prune(stored, before, kept, "")
     merged = _merge(pruned, patch.with_("metadata", as_map(patch["metadata"]).without("managedFields")), "")
     assert isinstance(merged, FrozenMap)
-    return merged.with_(
-        "metadata",
-        as_map(merged["metadata"]).with_("managedFields", (*others, _entry(manager, "Apply", now))),
-    )
+    left = [e.with_("fieldsV1", _left(as_map(e.get("fieldsV1")), stored, merged, "")) for e in others]
+    managed = (*(e for e in left if e["fieldsV1"]), _entry(manager, "Apply", now))
+    return merged.with_("metadata", as_map(merged["metadata"]).with_("managedFields", managed))
+
+
+def _left(fields: Fields, stored: Json, merged: Json, name: str) -> Fields:
+    """The fields that another manager still has: those that keep their values."""
+    left: dict[str, Json] = {}
+    for key, inner in fields.items():
+        was, now, below = _at(stored, key, name), _at(merged, key, name), as_map(inner)
+        if key == "." or (not below and was == now):
+            left[key] = inner
+        elif below and now is not None and (kept := _left(below, was, now, key.removeprefix("f:"))):
+            left[key] = kept
+    return FrozenMap(left)
+
+
+def _at(value: Json, key: str, name: str) -> Json:
+    """What a key of fields stands for in a value: a field, or an item of a list."""
+    if isinstance(value, FrozenMap):
+        return value.get(key.removeprefix("f:"))
+    items = {_item_key(as_map(item), name): item for item in as_list(value)} if name in _KEYS else {}
+    return items.get(key)
 
 
 def _entry(manager: str, operation: str, fields: Fields) -> FrozenMap[Json]:
@@ -76,7 +100,7 @@ def _entry(manager: str, operation: str, fields: Fields) -> FrozenMap[Json]:
 
 
 def _fields(value: Json, name: str) -> Fields:
-    if isinstance(value, FrozenMap):
+    if isinstance(value, FrozenMap) and name not in _ATOMIC:
         return FrozenMap({f"f:{key}": _fields(item, key) for key, item in value.items()})
     if isinstance(value, tuple) and name in _KEYS:
         items = {_item_key(as_map(item), name): _fields(item, "") for item in value}
@@ -121,7 +145,7 @@ def _prune(value: Json, before: Fields, kept: Fields, name: str) -> Json:
 
 
 def _merge(stored: Json, patch: Json, name: str) -> Json:
-    if isinstance(stored, FrozenMap) and isinstance(patch, FrozenMap):
+    if isinstance(stored, FrozenMap) and isinstance(patch, FrozenMap) and name not in _ATOMIC:
         merged = dict(stored)
         for key, item in patch.items():
             merged[key] = _merge(stored.get(key), item, key)

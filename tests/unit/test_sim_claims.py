@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from clusters import NOW_S, Cluster, a_pod, a_statefulset, owned_by
 
-from lws_core.values import dig, freeze_map
+from lws_core.values import as_list, as_map, dig, freeze_map
 from lws_sim.cluster import api, gc
-from lws_sim.cluster.store import key_of, meta, name_of, owners, uid_of, with_meta
+from lws_sim.cluster.store import Store, key_of, meta, name_of, owners, uid_of, with_meta
 
 POLICIES = [(deleted, scaled) for deleted in ("Retain", "Delete") for scaled in ("Retain", "Delete")]
 
@@ -128,3 +128,10 @@ def test_claims_always_go_with_the_statefulset_that_has_them() -> None:
         cluster.store, _ = api.delete(cluster.store, key_of(gone), NOW_S)
         cluster.store = gc.after_deletion(cluster.store, gone, NOW_S)
         assert len(cluster.store.all("PersistentVolumeClaim")) == left
+
+
+def test_a_claim_template_must_say_what_it_is() -> None:
+    _, answer = api.create(Store(), a_statefulset(claims=["data"]), "user", api.Rules(), 0.0)
+    assert answer.object is not None
+    (claim,) = as_list(dig(answer.object, "spec", "volumeClaimTemplates"))
+    assert (as_map(claim)["apiVersion"], as_map(claim)["kind"]) == ("v1", "PersistentVolumeClaim")

@@ -80,6 +80,25 @@ def test_a_post_is_recorded_and_never_undone_by_an_apply() -> None:
     assert [(e["manager"], e["operation"]) for e in entries] == [("a", "Update"), ("a", "Apply")]
 
 
+def test_a_field_that_another_manager_takes_must_go_when_that_one_leaves_it_out() -> None:
+    stored = apply(obj(), "a", spec={"one": 1, "two": 2})
+    stored = apply(stored, "b", spec={"one": 5})
+    assert spec_of(apply(stored, "b", spec={"three": 3})) == {"two": 2, "three": 3}
+    shared = apply(apply(obj(), "a", spec={"one": 1}), "b", spec={"one": 1})
+    assert spec_of(apply(shared, "b", spec={"three": 3})) == {"one": 1, "three": 3}, "both have it"
+
+
+def test_a_selector_must_be_one_field() -> None:
+    selector = {"matchLabels": {"app": "web"}}
+    assert thaw(ownership.fields_of(obj(spec={"selector": selector}))) == {
+        "f:metadata": {},
+        "f:spec": {"f:selector": {}},
+    }
+    stored = apply(obj(), "a", spec={"selector": selector})
+    other = apply(stored, "b", spec={"selector": {"matchLabels": {"tier": "front"}}})
+    assert spec_of(other) == {"selector": {"matchLabels": {"tier": "front"}}}
+
+
 def test_identity_is_never_owned() -> None:
     fields = ownership.fields_of(
         freeze_map(
