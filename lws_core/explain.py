@@ -100,8 +100,10 @@ def name_groups(groups: GroupSet) -> str:
 
 def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
     """Whether a refusal is told by now: a first one waits, until it is tried again at most, for the answers
-    to writes of its kind that are under way, so that the first word of it speaks of them all."""
-    if retry.attempts > 1 or now_s >= retry.not_before_s:
+    to writes of its kind that are under way, so that the first word of it speaks of them all. What has been
+    told is not taken back for that."""
+    is_stalled = memory.lws is not None and memory.lws.status.is_true(names.STALLED)
+    if is_stalled or retry.attempts > 1 or now_s >= retry.not_before_s:
         return True
     alike = f"{type(retry.action).__name__} {retry.action.ref.kind} "
     return not any(key.startswith(alike) for key in memory.pending)

@@ -366,7 +366,7 @@ def test_set_with_a_template_that_the_server_refuses_is_told_its_words_and_holds
     assert words in stalled(sandbox, "bad", "APIRefused")
     assert words in stalled(sandbox, "bad-workers", "APIRefused")
     wait_event(sandbox, "FailedCreate", "Failed to create leader statefulset bad: ")
-    wait_event(sandbox, "FailedCreate", "Failed to create worker statefulset for leader pod bad-workers-0: ")
+    wait_event(sandbox, "FailedCreate", " for leader pods bad-workers-0, bad-workers-1: ")
     sandbox.wait("it backs off", lambda: backs_off(tries(sandbox, "bad")))
     sandbox.wait("it backs off", lambda: backs_off(tries(sandbox, "bad-workers-0")))
     assert len([one for one in sandbox.all("ControllerRevision") if label(one, names.SET_NAME) == "bad"]) == 1

@@ -6,6 +6,7 @@ import attrs
 import pytest
 from machine import START_S, live, statefulset
 
+from lws_core import names
 from lws_core.actions import Create
 from lws_core.bits import below, members
 from lws_core.errors import FieldError
@@ -15,6 +16,7 @@ from lws_core.memory import Memory, Retry, Unreadable
 from lws_core.plan import Trouble
 from lws_core.restart import Hold
 from lws_core.rollout import Blocked, Done, Step
+from lws_core.spec import Condition
 from lws_core.status import Stall
 from lws_core.values import EMPTY, FrozenMap, evolve, freeze_map
 
@@ -124,6 +126,9 @@ def test_first_refusal_always_waits_for_the_answers_to_what_was_sent_with_it() -
     assert stall_of(waiting, START_S) is not None
     other = evolve(waiting, pending=FrozenMap({"Create StatefulSet b": CREATE}))
     assert stall_of(other, START_S) is not None
+    told = (Condition(names.STALLED, "True", "APIRefused"),)
+    stalled = attrs.evolve(LIVE, status=attrs.evolve(LIVE.status, conditions=told))
+    assert stall_of(evolve(both, lws=stalled), START_S) is not None, "what has been told stays"
 
 
 def test_what_only_takes_its_time_never_is_a_stall() -> None:
