@@ -50,6 +50,7 @@ _AFTER_S: Final = 2.0
 _GOAL_S: Final = 300.0
 _TRY_S: Final = 120.0
 _POLL_S: Final = 0.15
+_UNUSABLE: Final = 1  # exit code: the cluster cannot be used now, or the lease is lost
 _CLOCK: Final = Path(__file__).parent / "clock"
 _CHILDREN: Final = ("StatefulSet", "Pod", "Service", "ControllerRevision")
 
@@ -97,11 +98,20 @@ class Life:
     its groups have failed, by the leader's name."""
 
     def __init__(
-        self, stage: Stage, name: str, policy: Policy, faults: Faults, phases: Sequence[Phase] = PHASES
+        self,
+        stage: Stage,
+        name: str,
+        policy: Policy,
+        faults: Faults,
+        phases: Sequence[Phase] = PHASES,
+        *,
+        may_end: bool = False,
     ) -> None:
+        """`may_end`: its operator may end by itself and be started again, as one does that meets an API
+        server which has just started and does not know rights yet."""
         self.stage, self.name, self.policy, self.faults, self.phases = stage, name, policy, faults, phases
         self.wrong: list[str] = []
-        self.may_end_with: tuple[int, ...] = (-signal.SIGKILL,)
+        self._may_end_with = (-signal.SIGKILL, _UNUSABLE) if may_end else (-signal.SIGKILL,)
         self.starts = 0
         self._client = stage.client()
         self._operator: Operator | None = None
@@ -193,7 +203,7 @@ class Life:
         process = self._operator.process
         if process is None or process.exit_code is None:
             return False
-        if process.exit_code not in self.may_end_with:
+        if process.exit_code not in self._may_end_with:
             self.wrong.append(f"the operator ended with {process.exit_code}\n{self._operator.tail()}")
         self._operator.kill()
         self._launch()

@@ -93,7 +93,7 @@ def storms(stage: Stage, seed: int) -> Iterator[Life]:
 def upset_lives(stage: Stage, seed: int) -> Iterator[Life]:
     for number in range(_UPSET_LIVES):
         storm = Storm(seed * 1000 + 500 + number, most=2)
-        yield Life(stage, f"upset-{number}", POLICIES[number % 2], storm)
+        yield Life(stage, f"upset-{number}", POLICIES[number % 2], storm, may_end=True)
 
 
 def stops(stage: Stage, seed: int) -> Iterator[Life]:
