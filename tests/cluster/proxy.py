@@ -171,6 +171,9 @@ class Proxy:
         for task in open_watches:
             task.cancel()
         await asyncio.gather(*open_watches, return_exceptions=True)
+        for connection in list(self._runner.server.connections if self._runner.server else ()):
+            if isinstance(connection.transport, asyncio.Transport):
+                connection.transport.abort()
         await self._runner.cleanup()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for one in rest:
@@ -178,6 +181,7 @@ class Proxy:
         await asyncio.gather(*rest, return_exceptions=True)
         await self._session.close()
         await self._sockets.closed()
+        await asyncio.sleep(0.05)  # what is aborted closes in the loop's next turns
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         number = f"{self.name}.{len(self.asked)}"

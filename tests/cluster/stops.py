@@ -2,7 +2,8 @@
 over and another has done the work, and then goes on.
 
 Each has a proxy of its own, which marks its requests in the audit log. What the one that was stopped sends
-after it goes on can only be what had passed its last look at the lease before it was stopped.
+after it goes on can only be what had passed its last look at the lease before it was stopped. Preconditions
+must refuse it; an object that it makes must go again, as it belongs to a pod that has ended.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class Stops(Life):
         ids = {one.id for one in of_leader.asked[sent:] if one.writes}
         late = [one for one in self._entries(mark) if one.id in ids]
         self.late += late
-        self.wrong += [f"turn {turn}: carried out after the lease: {one}" for one in late if one.code < 300]
+        for one in late:
+            if one.code < 300 and one.verb != "create":
+                self.wrong.append(f"turn {turn}: carried out after the lease: {one}")
+        self._reach(f"after turn {turn}", self._rests)  # what was made too late had a dead owner
         self.stops += leads
 
     def _is_quiet(self) -> bool:
