@@ -25,7 +25,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 TEMPLATE = "spec.leaderWorkerTemplate"
 
 
-def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
+def run(*arguments: str | int | Path, stdin: str | bytes | None = None) -> Result:
     result = CliRunner().invoke(main, ["simulate", *map(str, arguments)], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
@@ -305,6 +305,35 @@ def test_set_that_was_deleted_always_can_come_back(one: Path) -> None:
     path = scenario(one.parent, "- deleteSet: true\n- scale: 3")
     summary = document(run(one, "--scenario", path, "-o", "json"))["summary"]
     assert (summary["finished"], summary["podsCreated"]) == (True, 6)
+
+
+def strict(folder: Path, steps: str, cluster: str = "{}") -> Path:
+    path = scenario(folder, steps, cluster)
+    path.write_text(path.read_text("utf-8") + "strict: true\n", encoding="utf-8")
+    return path
+
+
+def test_strict_scenario_must_show_what_breaks_a_rule_of_the_whole_run(one: Path) -> None:
+    edit = "- edit: {StatefulSet/serve: {metadata.labels.note: by-hand}}"
+    assert run(one, "--scenario", scenario(one.parent, edit)).exit_code == 0
+    broken = run(one, "--scenario", strict(one.parent, edit))
+    assert broken.exit_code == 3
+    assert "Breaks the rule end: " in broken.stdout
+    assert "metadata.labels.note is left over" in broken.stdout
+    faults = "- failRequests: {with: lost, count: 2}\n  template: {}\n- events: 5\n  kill: 1"
+    assert run(one, "--scenario", strict(one.parent, faults)).exit_code == 0
+
+
+def test_seed_of_a_scenario_must_be_that_of_the_command_which_goes_before_it(one: Path) -> None:
+    steps = "- {template: {}}\n- {events: 9, crash: 0}\n- {events: 20, kill: 1}\n- {events: 14, kill: 0}"
+
+    def told(cluster: str, *options: str | int) -> str:
+        return run(one, "--scenario", scenario(one.parent, steps, cluster), "-o", "json", *options).stdout
+
+    by_file = [told(f"{{seed: {number}}}") for number in range(3)]
+    assert by_file == [told("{}", "--seed", number) for number in range(3)]
+    assert len(set(by_file)) > 1
+    assert told("{seed: 0}", "--seed", 2) == by_file[2]
 
 
 def test_restart_of_the_operator_never_hides_what_happens_with_it(one: Path) -> None:
