@@ -46,8 +46,8 @@ _UNOWNED_META: Final = (
 
 def fields_of(obj: FrozenMap[Json]) -> Fields:
     """The fields that a manager sets by sending this object."""
-    plain = obj.without(*_UNOWNED)
-    return _fields(plain.with_("metadata", as_map(plain.get("metadata")).without(*_UNOWNED_META)), "")
+    plain, metadata = obj.without(*_UNOWNED), as_map(obj.get("metadata")).without(*_UNOWNED_META)
+    return _fields(plain.with_("metadata", metadata) if metadata else plain.without("metadata"), "")
 
 
 def record_update(managed: Json, manager: str, obj: FrozenMap[Json]) -> tuple[Json, ...]:
