@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -46,16 +46,15 @@ class Stage:
             _grant_leases(plane)
             amounts = {"cpu": "9k", "memory": "9Ti", "pods": "9k"}
             nodes = [Node(f"stage-{number}", allocatable=amounts) for number in range(2)]
-            user = Client(plane.url, plane.authority.certificate_file, token("kubelet"))
+            user = closing(Client(plane.url, plane.authority.certificate_file, token("kubelet")))
             webhooks = Operator(plane, "webhooks", config={"lws": {"namespaces": ["default"]}})
-            with Kubelet(user, nodes, load_s=_LOAD_S) as kubelet:
+            with user as client, Kubelet(client, nodes, load_s=_LOAD_S) as kubelet:
                 try:
                     webhooks.start(60.0)
                     webhooks.register_webhooks()
                     yield cls(plane, kubelet)
                 finally:
                     webhooks.stop()
-                    user.close()
 
 
 def _grant_leases(plane: ControlPlane) -> None:
