@@ -9,7 +9,8 @@ that leave no mark are done at once. Which task is done when is searched for, de
   model is ahead then, and the rest of its marks is owed: each must be seen later, and nothing may be owed
   where the cluster is at rest.
 - The operator looks when a mark of its is due, having seen all of its watch or any shorter part.
-- A sync, a collection or a request may be done before it must be, as it was decided on an older view.
+- A sync, a collection or a request may be done before it must be, as it was decided on an older view, and the
+  operator may hear the answer to a request later than it takes effect.
 
 The search ends with the first way through. Without one, the mark that no way comes past is told, with the
 state before it; a search that takes too many steps is inconclusive, which is no pass.
@@ -27,6 +28,7 @@ from recorder import Event
 
 from lws_core import names
 from lws_core.actions import Emit
+from lws_core.sights import Outcome
 from lws_core.values import as_list, dig, evolve
 from lws_sim.cluster import api, kubelet
 from lws_sim.cluster.store import Object, key_of, meta, name_of, terminating, uid_of
@@ -44,10 +46,11 @@ from lws_sim.world import (
     Timing,
     World,
     advance,
+    answer,
+    carry_out,
     deliver,
     look,
     new_world,
-    next_timer_s,
     perform,
     put_set,
     tasks,
@@ -56,7 +59,7 @@ from lws_sim.world import (
 
 MOST_STEPS: Final = 8_000
 MOST_BACK: Final = 400
-LONGEST_S: Final = 60.0
+LONGEST_S: Final = 20.0
 _FURTHEST_BACK: Final = 60
 _SHORTEST_VIEWS: Final = 12
 _LOOKS: Final = 8
@@ -190,10 +193,12 @@ def _grace(pod: Object) -> Any:
 
 @attrs.frozen
 class State:
-    """A world on the way through the record, and the marks that it owes."""
+    """A world on the way through the record, and the marks that it owes. `unheard`: requests that have been
+    carried out, with answers that the operator has not heard yet."""
 
     world: World
     owed: tuple[Mark, ...] = ()
+    unheard: tuple[tuple[Send, Outcome], ...] = ()
 
 
 @attrs.frozen
@@ -242,26 +247,33 @@ def replay(
     """Whether a way leads from a state through all moments to an end of the kind. Cost: a millisecond or so
     for each item and task, where the first choice is the right one each time."""
     search = _Search(moments, is_end)
-    search.agenda.append([state])
+    search.agenda.append(iter([[state]]))
     while search.agenda:
-        way = search.agenda.pop()
+        way = next(search.agenda[-1], None)
+        if way is None:
+            search.agenda.pop()
+            continue
         end = search.follow(way)
         if end is not None:
             return Permitted(end)
         if search.is_spent:
             break
-        search.agenda += reversed(list(search.repairs()))
+        if search.has_come_further():
+            search.agenda.append(search.repairs(search.longest))
     verdict = Inconclusive if search.was_cut or search.is_spent else Refused
-    return verdict(search.furthest, moments[search.furthest] if moments else None, search.before)
+    index = search.furthest
+    return verdict(index, moments[index] if index < len(moments) else None, search.before)
 
 
 @attrs.define
 class _Search:
-    """A search under way: `agenda` has the ways to try, each as the states before its items up to now."""
+    """A search under way: `agenda` has the ways to try, the last ones first, each as the
+    states before its items up to now."""
 
     moments: list[Moment]
     is_end: Callable[[State], bool]
-    agenda: list[list[State]] = attrs.field(factory=list)
+    agenda: list[Iterator[list[State]]] = attrs.field(factory=list)
+    repaired: int = -1
     last: dict[Item, int] = attrs.field(init=False)
     seen: set[int] = attrs.field(factory=set)
     longest: list[State] = attrs.field(factory=list)
@@ -295,6 +307,7 @@ class _Search:
                 if len(way) == len(self.moments):
                     if self.is_end(state):
                         return state
+                    self._note([*way, state])
                     continue
                 way.append(state)
                 most = self.steps + MOST_BACK if self._note(way) else most
@@ -322,24 +335,56 @@ class _Search:
         self.seen.add(trace)
         return new
 
-    def repairs(self) -> Iterator[list[State]]:
-        """Ways that may come past the mark at which the longest one ends: those in which a task that makes it
-        is done earlier, on an older view, the latest first."""
-        way, mark = self.longest, self.moments[self.furthest].item
+    def has_come_further(self) -> bool:
+        """Whether the longest way has grown since this was last asked."""
+        further, self.repaired = self.furthest > self.repaired, self.furthest
+        return further
+
+    def repairs(self, way: list[State]) -> Iterator[list[State]]:
+        """Ways that may come past the mark at which the longest one ends: those in which that mark, or one
+        whose making left something owed, was decided on an older view; the latest first."""
+        owed = way[-1].owed
+        yield from self._earlier(way, len(way) - 1)
+        for index in range(len(way) - 2, max(-1, len(way) - _FURTHEST_BACK), -1):
+            if any(mark not in way[index].owed and mark in owed for mark in way[index + 1].owed):
+                yield from self._earlier(way, index)
+
+    def _earlier(self, way: list[State], index: int) -> Iterator[list[State]]:
+        """The ways in which the mark of an item is decided earlier than there."""
+        mark = self.moments[index].item if index < len(self.moments) else None
         if not isinstance(mark, Mark):
             return
-        for index in range(len(way) - 2, max(-1, len(way) - _FURTHEST_BACK), -1):
-            state = way[index]
-            for early in _made_by(state, mark, _own_tasks(state.world)):
-                yield [*way[:index], quieten(State(early.world, (*early.owed, mark)))]
+        for before in range(index, max(-1, index - _FURTHEST_BACK), -1):
+            if self.is_spent:
+                return
+            state = way[before]
+            if before < index:
+                for early in _made_by(state, mark, _own_tasks(state.world)):
+                    yield [*way[:before], quieten(attrs.evolve(early, owed=(*early.owed, mark)))]
+            for sent in _sent(state, mark) if _may_be_the_operators(mark) else ():
+                yield [*way[:before], sent]
+        for before in range(index - 1, max(-1, index - _FURTHEST_BACK), -1):
+            made = self.moments[before].item
+            if self.is_spent:
+                return
+            if isinstance(made, Mark) and made.what == "spec" and _may_be_the_operators(mark):
+                for sent in _sent(way[before], made):
+                    for unheard in _unheard(sent, made):
+                        yield [*way[: before + 1], unheard]
 
     def _note(self, way: list[State]) -> bool:
         """Whether it has come further than this way, and so than any before it."""
         index = len(way) - 1
-        if index >= len(self.moments) or (index <= self.furthest and self.longest):
+        if index <= self.furthest and self.longest:
             return False
         self.longest, self.furthest, self.before = list(way), index, way[-1]
         return True
+
+
+def _may_be_the_operators(mark: Mark) -> bool:
+    return mark.what in ("made", "spec", "terminating", "gone") and not (
+        mark.key.startswith("Pod/") and mark.what == "made"
+    )
 
 
 def _on_its_way(state: State) -> Iterator[Mark]:
@@ -354,7 +399,8 @@ def _fingerprint(state: State) -> Any:
     world = state.world
     objects = tuple((key, hash(obj)) for key, obj in world.store.objects.items())
     known = tuple((owner, hash(c.memory), len(c.inbox), c.unlooked) for owner, c in world.controllers.items())
-    return state.owed, objects, known, tuple(world.syncs), tuple(world.chores), len(world.sends)
+    under_way = len(world.sends), len(state.unheard)
+    return state.owed, objects, known, tuple(world.syncs), tuple(world.chores), under_way
 
 
 def _ways(state: State, moment: Moment) -> Iterator[State]:
@@ -370,10 +416,11 @@ def _after(state: State, item: Item) -> Iterator[State]:
         case Put(manifest):
             yield evolve_world(state, put_set(world, manifest))
         case Kill(key, propagation):
-            store, answer = api.delete(world.store, key, world.now_s, propagation=propagation)
+            store, told = api.delete(world.store, key, world.now_s, propagation=propagation)
             done = write(world, store)
-            if answer.ok:
-                yield State(done, (*state.owed, *difference(world.store, done.store)))
+            if told.ok:
+                owed = (*state.owed, *difference(world.store, done.store))
+                yield attrs.evolve(state, world=done, owed=owed)
         case Report(pod):
             known = world.store.objects.get(key_of(pod))
             if known is not None:
@@ -384,7 +431,8 @@ def _after(state: State, item: Item) -> Iterator[State]:
             known = world.store.objects.get(key)
             if known is not None and terminating(known):
                 done = perform(world, End(key, uid_of(known)))
-                yield State(done, (*state.owed, *difference(world.store, done.store)))
+                owed = (*state.owed, *difference(world.store, done.store))
+                yield attrs.evolve(state, world=done, owed=owed)
         case Mark():
             yield from _making(state, item)
 
@@ -410,11 +458,19 @@ def _making(state: State, mark: Mark) -> Iterator[State]:
     if mark.what == "spec":
         # a status that is written later tells of an older generation, which is no mark
         lapsed = Mark(mark.key, "observed", True)
-        state = State(state.world, tuple(one for one in state.owed if one != lapsed))
+        state = attrs.evolve(state, owed=tuple(one for one in state.owed if one != lapsed))
     if mark in state.owed:
-        yield State(state.world, _less(state.owed, mark))
+        yield attrs.evolve(state, owed=_less(state.owed, mark))
         return
     yield from _made_by(state, mark, _own_tasks(state.world))
+    if state.unheard:
+        yield from _decided(state, mark)
+        state = _hear(state)
+    yield from _decided(state, mark)
+
+
+def _decided(state: State, mark: Mark) -> Iterator[State]:
+    """The states in which the operator has decided on a mark now, and made it."""
     for owner, known in state.world.controllers.items():
         for count in _views(len(known.inbox)):
             world = _see(state.world, owner, count)
@@ -426,7 +482,7 @@ def _made_by(state: State, mark: Mark, able: Iterable[Task]) -> Iterator[State]:
         done = perform(state.world, task)
         made = difference(state.world.store, done.store)
         if mark in made:
-            yield State(done, (*state.owed, *_less(made, mark)))
+            yield attrs.evolve(state, world=done, owed=(*state.owed, *_less(made, mark)))
 
 
 def _looking(state: State, owner: str, mark: Mark) -> Iterator[State]:
@@ -440,6 +496,16 @@ def _looking(state: State, owner: str, mark: Mark) -> Iterator[State]:
             if at_s is None or at_s > state.world.now_s + _RETRY_S:
                 return
             state = evolve_world(state, advance(state.world, at_s))
+
+
+def _sent(state: State, mark: Mark) -> Iterator[State]:
+    """The states in which the operator has looked, and a request that would make a mark is on its way."""
+    for owner, known in state.world.controllers.items():
+        for count in _views(len(known.inbox)):
+            sent = quieten(evolve_world(state, look(_see(state.world, owner, count), owner)))
+            new = [send for send in sent.world.sends if send not in state.world.sends]
+            if any(True for _ in _made_by(sent, mark, new)):
+                yield sent
 
 
 def _views(count: int) -> Iterator[int]:
@@ -479,7 +545,27 @@ def quieten(state: State) -> State:
 
 
 def evolve_world(state: State, world: World) -> State:
-    return State(world, state.owed)
+    return attrs.evolve(state, world=world)
+
+
+def _hear(state: State) -> State:
+    """The state in which the operator has heard all answers."""
+    world = state.world
+    for send, outcome in state.unheard:
+        world = answer(world, send.owner, send.action, outcome)
+    return attrs.evolve(state, world=world, unheard=())
+
+
+def _unheard(state: State, mark: Mark) -> Iterator[State]:
+    """The states in which a request of the operator has made a mark, and the answer is still on its way."""
+    for send in state.world.sends:
+        sends = list(state.world.sends)
+        sends.remove(send)
+        done, outcome = carry_out(evolve(state.world, sends=tuple(sends)), send.owner, send.action)
+        made = difference(state.world.store, done.store)
+        if mark in made:
+            unheard = (*state.unheard, (send, outcome))
+            yield State(done, (*state.owed, *_less(made, mark)), unheard)
 
 
 def _less(all_marks: tuple[Mark, ...], mark: Mark) -> tuple[Mark, ...]:
@@ -504,6 +590,7 @@ def settle(state: State) -> State | Restless:
     """The state after all that the model still does by itself, none of which may leave a mark."""
     if state.owed:
         return Restless(state.owed)
+    state = _hear(state)
     while True:
         state = quieten(state)
         world = state.world
@@ -517,8 +604,11 @@ def settle(state: State) -> State | Restless:
                 case _:
                     return Restless(difference(world.store, perform(world, task).store))
         else:
-            at_s = next_timer_s(world)
-            if at_s is None or at_s > world.now_s + _REPORT_S:
+            # the timers of pods that end may be due: the kubelet has not told of their ends yet
+            times = [at_s for at_s, _, task in world.timers if not isinstance(task, End)]
+            times += [one.wake_at_s for one in world.controllers.values() if one.wake_at_s is not None]
+            at_s = min(times, default=None)
+            if at_s is None or not world.now_s < at_s <= world.now_s + _REPORT_S:
                 return state
             world = advance(world, at_s)
         state = evolve_world(state, world)

@@ -24,6 +24,11 @@ from sandbox import Sandbox, is_ready, is_terminating
 from sets import lws, set_image, strategy
 
 from lws_core import names
+from lws_core.values import thaw
+from lws_sim import scenario as script
+from lws_sim.cluster.store import Object, name_of, with_meta
+from lws_sim.deeds import Player, take
+from lws_sim.world import World
 
 NAME: Final = "serve"
 REST_S: Final = 90.0
@@ -37,12 +42,13 @@ Verdict = Literal["permitted", "refused", "inconclusive", "disturbed"]
 class Outcome:
     """What came of a rollout: `told` is what was done to it and what is wrong, `moments` the items of its
     record, `rests` how often it came to rest and was compared there. `disturbed`: the record has a gap, or
-    the cluster did not answer."""
+    the cluster did not answer. `records`: what happened between two rests, with the state before it."""
 
     verdict: Verdict
     moments: int
     rests: int
     told: str
+    records: tuple[tuple[State, tuple[Moment, ...]], ...] = ()
 
 
 class Different(Exception):
@@ -64,6 +70,7 @@ class Rollout:
         self.read = self.count = self.rests = 0
         self.moments: list[Moment] = []
         self.told: list[str] = []
+        self.records: list[tuple[State, tuple[Moment, ...]]] = []
 
     def rest(self) -> None:
         """Return once both are at rest at the same place. Raises Different."""
@@ -108,6 +115,7 @@ class Rollout:
         if seen != expected:
             keys = [key for key in {**expected, **seen} if expected.get(key) != seen.get(key)]
             return "\n".join(f"{key}:\n  model {expected.get(key)}\n  real  {seen.get(key)}" for key in keys)
+        self.records.append((self.state, tuple(self.moments)))
         self.state, self.moments = settled, []
         return ""
 
@@ -245,24 +253,54 @@ def _tolerantly(act: Callable[[], None]) -> bool:
     return True
 
 
+def play_script(rollout: Rollout, manifest: Object, steps: tuple[script.Step, ...]) -> None:
+    """Bring a set up and do what a script says, each step once both rest."""
+    namespace = rollout.sandbox.name
+    placed = with_meta(manifest, namespace=namespace)
+    player = Player(World(), placed)
+    rollout.sandbox.apply(thaw(placed))
+    rollout.kubelet.release()
+    rollout.rest()
+    rollout.kubelet.manual = True
+    for step in steps:
+        turns = [deed for deed in step.deeds if isinstance(deed, script.TurnReady)]
+        edits = tuple(deed for deed in step.deeds if not isinstance(deed, script.TurnReady))
+        if edits:
+            player = attrs.evolve(take(player, script.Step(edits)), world=World())
+            rollout.sandbox.apply(thaw(player.manifest))
+        for deed in turns:
+            for group in deed.groups:
+                pods = rollout.kubelet.group(name_of(manifest), group)
+                turn = rollout.kubelet.make_ready if deed.ready else rollout.kubelet.make_unready
+                turn(*(pods if deed.ready else pods[:1]))
+        rollout.rest()
+
+
 def follow(plane: ControlPlane, recorder: Recorder, *, gate: bool, seed: int, deeds: int) -> Outcome:
     """One random rollout."""
-    name = f"rollout-{seed}"
+    pick = random.Random(seed)
+    return observe(plane, recorder, f"rollout-{seed}", gate, lambda rollout: play(rollout, pick, deeds))
+
+
+def observe(
+    plane: ControlPlane, recorder: Recorder, name: str, gate: bool, happen: Callable[[Rollout], None]
+) -> Outcome:
+    """What comes of what happens to a set in a namespace of its own."""
     plane.client().create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     sandbox = Sandbox(plane, name)
     nodes = [Node(f"{name}-a"), Node(f"{name}-b")]
     kubelet = Kubelet(plane.client("kubelet"), nodes, namespace=name, stop_s=0.2, manual=True)
     rollout = Rollout(sandbox, kubelet, recorder, gate=gate)
-    pick = random.Random(seed)
+    verdict: Verdict = "permitted"
+    problem = ""
     try:
         with kubelet:
-            play(rollout, pick, deeds)
-        verdict, problem = "permitted", ""
+            happen(rollout)
     except Different as different:
         verdict, problem = different.verdict, str(different)
     except (OSError, RuntimeError, AssertionError, TimeoutError, Refused) as trouble:
         verdict, problem = "disturbed", repr(trouble)
     sandbox.clear()
     recorder.forget(name)
-    told = "\n".join([f"seed {seed}: {'; '.join(rollout.told)}", problem])
-    return Outcome(verdict, rollout.count, rollout.rests, told)  # type: ignore[arg-type]
+    told = "\n".join([f"{name}: {'; '.join(rollout.told)}", problem])
+    return Outcome(verdict, rollout.count, rollout.rests, told, tuple(rollout.records))
