@@ -25,7 +25,6 @@ from rollouts import Outcome, follow, observe, play_script
 from lws_core.defaulting import apply_defaults
 from lws_core.values import freeze, freeze_map
 from lws_sim import scenario as script
-from lws_sim.cluster import statefulset
 
 NAMESPACES = 4
 STEPS = 6
@@ -158,6 +157,3 @@ def test_a_forged_record_must_be_refused(
         for what in ("partition", "revision", "missing", "twice")
     }
     assert all(results and not any(results) for results in tried.values()), tried
-    # and a true record shows that a model is wrong which replaces no pod
-    monkeypatch.setattr(statefulset, "_replace_outdated", lambda store, *_: (store, 0))
-    assert not is_permitted(state, record)
