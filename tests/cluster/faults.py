@@ -170,7 +170,7 @@ class Storm:
             self._failed.clear()
             self._mutes = phase == self._mute
             self._life = life
-            self._jump_after = self._chance.randint(1, 10) if self._clock else 0
+            self._jump_after = self._chance.randint(1, 10) if self._clock else -1  # never
         if phase != PHASES[0] and self._chance.random() < 0.2:
             self.count["watches broken"] += 1
             life.break_watches()
