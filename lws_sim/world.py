@@ -389,7 +389,8 @@ def carry_out(world: World, owner: str, action: Action) -> tuple[World, Outcome]
         case Emit():
             return world, Outcome(201)
     name = owner.split("/")[1]
-    known = world.controllers[owner].memory.lws
+    asks = world.controllers.get(owner)
+    known = None if asks is None else asks.memory.lws
     told = None if result.object is None else read(result.object, name, known)
     outcome = Outcome(result.code, told if result.ok else None, result.message)
     return settle_changes(evolve(world, store=store)), outcome

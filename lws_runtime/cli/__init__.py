@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
+    "check": "Explore all that can happen to a set, and check it.",
     "completion": "Print a completion script for a shell.",
     "crd": "Print the CustomResourceDefinition.",
     "defaults": "Print manifests with every default filled in.",

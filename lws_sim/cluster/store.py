@@ -72,7 +72,7 @@ class Store:
         store = evolve(
             self,
             objects=self.objects.put(key, stamped),
-            dependents=_linked(self.dependents, key, None, stamped),
+            dependents=linked(self.dependents, key, None, stamped),
             version=self.version + 1,
             uids=self.uids + 1,
             changes=(*self.changes, Change("ADDED", key, stamped)),
@@ -88,7 +88,7 @@ class Store:
         store = evolve(
             self,
             objects=self.objects.put(key, stamped),
-            dependents=_linked(self.dependents, key, before, stamped),
+            dependents=linked(self.dependents, key, before, stamped),
             version=self.version + 1,
             changes=(*self.changes, Change("MODIFIED", key, stamped, before)),
         )
@@ -101,7 +101,7 @@ class Store:
         return evolve(
             self,
             objects=self.objects.drop(key),
-            dependents=_linked(self.dependents, key, obj, None),
+            dependents=linked(self.dependents, key, obj, None),
             version=self.version + 1,
             changes=(*self.changes, Change("DELETED", key, last, obj)),
         )
@@ -168,7 +168,7 @@ def with_status(obj: Object, **fields: Json) -> Object:
     return obj.with_("status", as_map(obj.get("status")) | fields)
 
 
-def _linked(
+def linked(
     dependents: PersistentMap[FrozenMap[Object]], key: str, before: Object | None, after: Object | None
 ) -> PersistentMap[FrozenMap[Object]]:
     """The dependents after an object has become another, or come, or gone (None)."""

@@ -1,0 +1,287 @@
+"""`lws check`: explores all that can happen to a set, and says whether anything of it must not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import attrs
+import click
+
+from lws_core.values import FrozenMap, Json, as_list, as_map, freeze_map
+from lws_runtime.manifests import read_manifests
+from lws_runtime.yaml_values import to_yaml
+from lws_sim.checking.bounds import Bounded, bounded
+from lws_sim.checking.check import Scope, check, recheck
+from lws_sim.checking.edits import EDITS
+from lws_sim.checking.explorer import Finding, Report, replay
+from lws_sim.checking.model import FAULTS
+
+from .loading import BadInput, LoadedSet, admit, load_sets, say
+
+EXIT_FAILS: Final = 3
+KIND: Final = "Trace"
+API_VERSION: Final = "checking.lws.x-k8s.io/v1"
+_TELL_EVERY_S: Final = 0.2
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--edits", "edit_count", type=click.IntRange(0, 4), default=1, show_default=True, help="Edits.")
+@click.option(
+    "--edit",
+    "edits",
+    multiple=True,
+    type=click.Choice(EDITS),
+    help="What an edit may be. Repeatable. [default: template, revert, up, down]",
+)
+@click.option(
+    "--faults", "fault_count", type=click.IntRange(0, 3), default=1, show_default=True, help="Faults."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(FAULTS),
+    help="What a fault may be. Repeatable. [default: all]",
+)
+@click.option(
+    "--slack",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    help="Steps of the cluster that may come before the controller has done what there is to do.",
+)
+@click.option("--gate/--no-gate", default=None, help="With or without maxUnavailable. [default: both]")
+@click.option("--creation", is_flag=True, help="Begin with the creation of the set.")
+@click.option("--most", type=click.IntRange(1), metavar="N", help="Stop after N states.")
+@click.option("--trace", "trace_file", metavar="FILE", help="Write the way to a violation to this file.")
+@click.option(
+    "--replay", "replayed", metavar="FILE", help="Show the moves of such a file, and the violation."
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    edit_count: int,
+    edits: tuple[str, ...],
+    fault_count: int,
+    faults: tuple[str, ...],
+    slack: int,
+    gate: bool | None,
+    creation: bool,
+    most: int | None,
+    trace_file: str | None,
+    replayed: str | None,
+) -> None:
+    """Explore all that can happen to the sets in FILE, and check each state and each write.
+
+    From a set at rest: every order of the steps of the operator, the StatefulSet controller, the garbage
+    collector and the kubelet, with so many edits and faults at any moment. Sets of more than 6 replicas are
+    checked as smaller ones that are like them, and the verdict says so. docs/reliability.md tells what is
+    checked, and what is not.
+
+    Exit codes: 2 for input that cannot be used; 3 if something that must not happen can; 0.
+
+    \b
+    Example:
+      lws check examples/lws.yaml
+      lws check examples/lws.yaml --edits 2 --faults 0 --gate
+      lws check --replay trace.yaml
+    """
+    if replayed is not None:
+        if files:
+            raise BadInput(["--replay FILE holds its set: give no other FILE with it"])
+        ctx.exit(_replay(replayed))
+    if not files:
+        raise BadInput(["give a FILE with a set, or --replay FILE"])
+    scope = Scope(
+        edits=edits or Scope().edits,
+        edit_count=edit_count,
+        faults=faults or FAULTS,
+        fault_count=fault_count,
+        slack=slack,
+        from_creation=creation,
+    )
+    failed = False
+    for one in load_sets(files):
+        for warning in one.warnings:
+            say("warning", f"{one.where}: {warning}")
+        for on in (False, True) if gate is None else (gate,):
+            failed |= _check(one, attrs.evolve(scope, gate=on), most, trace_file)
+    if failed:
+        ctx.exit(EXIT_FAILS)
+
+
+def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | None) -> bool:
+    """Check one set, and tell of it; whether something is wrong."""
+    if not one.lws.name:
+        raise BadInput([f"{one.where}: metadata.name is needed: every object is named after it"])
+    metadata = as_map(one.manifest["metadata"]).with_("namespace", one.lws.namespace)
+    target = bounded(one.manifest.with_("metadata", metadata))
+    title = (
+        f"{one.lws.namespace}/{one.lws.name}, maxUnavailable of StatefulSets {'on' if scope.gate else 'off'}"
+    )
+    began_s = time.monotonic()
+    with _progress(title) as tell:
+        report = check(target.manifest, scope, limit=10**9 if most is None else most, tell=tell)
+    took_s = time.monotonic() - began_s
+    click.echo(f"{title}:")
+    for line in (*_figures(report, took_s), *_verdict(report, scope, target)):
+        click.echo(f"  {line}")
+    if report.finding is None:
+        return False
+    for number, move in enumerate(report.finding.trace, 1):
+        click.echo(f"  {number:4}  {': '.join(move)}")
+    if trace_file is not None:
+        _write_trace(trace_file, target.manifest, scope, report.finding)
+    return True
+
+
+def _figures(report: Report, took_s: float) -> Iterator[str]:
+    rate = report.states / max(took_s, 0.001)
+    yield f"{report.states:,} states in {took_s:.1f} s ({rate:,.0f} a second), {report.ends:,} ends"
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in report.moves.items())
+    yield f"moves: {counts}"
+    if report.most_writes is not None:
+        yield f"writes on the longest way: {report.most_writes}"
+
+
+def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
+    if report.finding is not None:
+        yield f"VIOLATION of {report.finding.check}: {report.finding.text}"
+        yield f"the shortest way there, from the set {_start(scope)}:"
+        return
+    within = (
+        f"from the set {_start(scope)}, up to {scope.edit_count} edits ({', '.join(scope.edits)}), "
+        f"{scope.fault_count} faults ({', '.join(scope.faults)}), {scope.slack} steps of slack"
+    )
+    if not report.complete:
+        yield f"NOT DONE: nothing wrong in the states looked at; there are more, {within}"
+    elif target.reductions:
+        yield f"BOUNDED: nothing wrong in a smaller set ({'; '.join(target.reductions)}), {within}"
+    else:
+        yield f"EXHAUSTED: nothing wrong in any state, {within}"
+
+
+def _start(scope: Scope) -> str:
+    return "being created" if scope.from_creation else "at rest"
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A line that tells how far it is, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415  # costs a tenth of a second
+
+    began_s = time.monotonic()
+    told_s = began_s
+    with Console(stderr=True).status(title) as status:
+
+        def tell(known: int, done: int) -> None:
+            nonlocal told_s
+            now_s = time.monotonic()
+            if now_s - told_s > _TELL_EVERY_S:
+                told_s = now_s
+                status.update(
+                    f"{title}: {done:,} of {known:,} states, {done / (now_s - began_s):,.0f} a second"
+                )
+
+        yield tell
+
+
+# -- traces
+
+
+def _write_trace(path: str, manifest: FrozenMap[Json], scope: Scope, finding: Finding) -> None:
+    document = freeze_map(
+        {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "violation": {"check": finding.check, "text": finding.text},
+            "scope": {
+                "gate": scope.gate,
+                "edits": list(scope.edits),
+                "editCount": scope.edit_count,
+                "faults": list(scope.faults),
+                "faultCount": scope.fault_count,
+                "slack": scope.slack,
+                "fromCreation": scope.from_creation,
+            },
+            "moves": [list(move) for move in finding.trace],
+            "set": manifest,
+        }
+    )
+    try:
+        Path(path).write_text(to_yaml(document), encoding="utf-8")
+    except OSError as problem:
+        raise BadInput([f"{path}: cannot be written: {problem.strerror}"]) from None
+    say("note", f"{path}: written; lws check --replay {path} shows it")
+
+
+def _replay(path: str) -> int:
+    manifest, scope, moves, text = _read_trace(path)
+    model = scope.model(manifest)
+    state = scope.start(model)
+    click.echo(f"  {'':4}  {model.stands(state)}")
+    try:
+        for number, move in enumerate(replay(model, state, moves), 1):
+            click.echo(f"  {number:4}  {model.stands(move.after)}  {': '.join(move.label)}")
+    except ValueError as problem:
+        click.echo(f"        the trace ends here: {problem}. The violation was: {text}")
+        return 0
+    finding = recheck(manifest, scope, moves)
+    if finding is None:
+        click.echo(f"        no violation any more; it was: {text}")
+        return 0
+    click.echo(f"        VIOLATION of {finding.check}: {finding.text}")
+    return EXIT_FAILS
+
+
+def _read_trace(path: str) -> tuple[FrozenMap[Json], Scope, tuple[tuple[str, ...], ...], str]:
+    manifests = read_manifests([path])
+    if manifests.problems:
+        raise BadInput(manifests.problems)
+    if len(manifests.documents) != 1 or manifests.documents[0].value.get("kind") != KIND:
+        raise BadInput([f"{path}: is no trace: one document of kind {KIND}, as --trace writes it"])
+    document = manifests.documents[0].value
+    fields = as_map(document.get("scope"))
+    moves = tuple(tuple(str(word) for word in as_list(move)) for move in as_list(document.get("moves")))
+    try:
+        scope = Scope(
+            gate=_of(fields, "gate", bool),
+            edits=_words(fields, "edits", EDITS),
+            edit_count=_of(fields, "editCount", int),
+            faults=_words(fields, "faults", FAULTS),
+            fault_count=_of(fields, "faultCount", int),
+            slack=_of(fields, "slack", int),
+            from_creation=_of(fields, "fromCreation", bool),
+        )
+    except ValueError as problem:
+        raise BadInput([f"{path}: {problem}"]) from None
+    manifest, verdict = admit(as_map(document.get("set")))
+    if verdict.errors:
+        raise BadInput([f"{path}: set.{error}" for error in verdict.errors])
+    return manifest, scope, moves, str(as_map(document.get("violation")).get("text", ""))
+
+
+def _of(fields: FrozenMap[Json], name: str, kind: type[T]) -> T:
+    value = fields.get(name)
+    if not isinstance(value, kind):
+        raise ValueError(f"scope.{name}: must be {kind.__name__}, is {value!r}")
+    return value
+
+
+def _words(fields: FrozenMap[Json], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(str(word) for word in as_list(fields.get(name)))
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        raise ValueError(f"scope.{name}: {', '.join(unknown)}: must be of {', '.join(known)}")
+    return words

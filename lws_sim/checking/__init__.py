@@ -1,0 +1,1 @@
+"""Exhaustive exploration of what can happen to a small set (docs/reliability.md)."""

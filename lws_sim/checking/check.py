@@ -1,0 +1,68 @@
+"""A check of one set: what may happen to it, the exploration, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from lws_sim.cluster.store import Object
+
+from .edits import drafts
+from .explorer import Explorer, Finding, Report, at_rest
+from .model import FAULTS, Label, Model, State
+
+DEFAULT_EDITS: Final = ("template", "revert", "up", "down")
+
+
+@attrs.frozen
+class Scope:
+    """What is explored of a set.
+
+    edits: kinds of edits (edits.EDITS), and `edit_count` how many of them; faults: kinds of faults
+    (model.FAULTS), and `fault_count` how many. slack: how many steps the cluster may take while the
+    controller has something to do, None for any number. from_creation: it begins with the set's creation,
+    rather than at rest.
+    """
+
+    gate: bool = False
+    edits: tuple[str, ...] = DEFAULT_EDITS
+    edit_count: int = 1
+    faults: tuple[str, ...] = FAULTS
+    fault_count: int = 0
+    slack: int | None = 1
+    from_creation: bool = False
+
+    def model(self, manifest: Object) -> Model:
+        """What can happen to a set within this scope."""
+        return Model(
+            drafts(manifest, self.edits, self.edit_count),
+            gate=self.gate,
+            faults=self.faults,
+            slack=self.slack,
+        )
+
+    def start(self, model: Model) -> State:
+        """Where an exploration begins."""
+        return model.first(self.fault_count) if self.from_creation else at_rest(model, self.fault_count)
+
+
+def recheck(manifest: Object, scope: Scope, trace: tuple[Label, ...]) -> Finding | None:
+    """What is wrong on a way that an exploration found. Raises ValueError where it cannot
+    be gone any more."""
+    model = scope.model(manifest)
+    explorer = Explorer(model, scope.start(model), keeps_floor=not scope.from_creation)
+    return explorer.follow(trace)
+
+
+def check(
+    manifest: Object,
+    scope: Scope,
+    *,
+    limit: int = 10**9,
+    tell: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Explore a set. `manifest` has a namespace and every default; `limit` and `tell` as for Explorer.run."""
+    model = scope.model(manifest)
+    return Explorer(model, scope.start(model), keeps_floor=not scope.from_creation).run(limit, tell)

@@ -1,0 +1,620 @@
+"""One set in its cluster as a state, and all that can happen to it as moves.
+
+A state is a few numbers: of the cluster, of the controller's memory, of the requests that are under way. What
+a move does depends on one or two of these only, and is worked out once: a state space of millions has some
+thousands of clusters and memories. The controller is lws_core's machine and the cluster is lws_sim's, both
+unchanged; only names are made plain (naming.py).
+
+What is taken as one step: the controller sees everything that has changed, or nothing, and then looks; a
+request is carried out and answered; requests of a controller are sent in their order; a StatefulSet of
+workers is synced, and a pod placed, as soon as they can be. Every other step of the cluster is a move of
+its own and may be as late as it likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple, TypeAlias
+
+import attrs
+
+from lws_core import controller, names
+from lws_core.actions import Action, Delete, Emit, PatchStatus, Read
+from lws_core.bits import indexes
+from lws_core.lineage import Lineage
+from lws_core.memory import Memory, Retry
+from lws_core.options import Options
+from lws_core.reading import read
+from lws_core.sights import Answered, Gone, Outcome, Seen, Synced, Thing
+from lws_core.spec import LeaderWorkerSet, Status
+from lws_core.values import EMPTY, FrozenMap, dig, evolve
+from lws_core.view import find, identity
+from lws_sim import world as cluster
+from lws_sim.cluster import api, kubelet, statefulset
+from lws_sim.cluster.store import (
+    Object,
+    key_of,
+    label,
+    meta,
+    name_of,
+    namespace_of,
+    terminating,
+    uid_of,
+    with_status,
+)
+from lws_sim.judging import Violation, judge
+
+from . import truth
+from .edits import Draft
+from .naming import NamedStore
+from .rules import judge_more
+
+OPTIONS: Final = Options(progress_deadline_s=1e9, status_interval_s=0.0)
+_FAR_S: Final = 1e6  # later than this is never
+_LOST: Final = 0
+FAULTS: Final = ("member", "crash", "request")
+"""What may go wrong: a pod's container restarts or it is killed; the controller starts anew; a request is
+lost, answered to nobody, or carried out twice."""
+
+Label: TypeAlias = tuple[str, ...]
+"""A move in words: what moves, and how."""
+
+
+class State(NamedTuple):
+    """Where everything stands. The numbers index what the model has met.
+
+    sends: the requests under way, in their order. now_s: the time. draft: what the user has asked for so far.
+    faults: how many may still happen. owed: failures of members less the groups recreated for them.
+    """
+
+    cluster: int
+    memory: int
+    sends: tuple[int, ...]
+    now_s: float
+    draft: int
+    faults: int
+    owed: int
+    behind: int
+
+
+class Move(NamedTuple):
+    """One thing that can happen: what, the state after it, what is wrong with it, and what is written by it.
+
+    kind: "step" for what goes on by itself, "edit" for the user, "fault" for what should not happen.
+    """
+
+    label: Label
+    after: State
+    kind: str = "step"
+    violations: tuple[Violation, ...] = ()
+    writes: int = 0
+
+
+class _Looked(NamedTuple):
+    memory: int
+    sends: tuple[int, ...]
+    violations: tuple[Violation, ...]
+    wake_at_s: float
+
+
+class _Numbers:
+    """Numbers values by equality."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {}
+        self.values: list[object] = []
+
+    def of(self, value: object) -> int:
+        found = self._numbers.setdefault(value, len(self.values))
+        if found == len(self.values):
+            self.values.append(value)
+        return found
+
+
+class Model:
+    """The moves of one set. `drafts`: what a user may make of it (edits.py); the first is the beginning."""
+
+    def __init__(
+        self,
+        drafts: tuple[Draft, ...],
+        *,
+        gate: bool = False,
+        faults: tuple[str, ...] = (),
+        reports_at_once: bool = True,
+        slack: int | None = 1,
+    ) -> None:
+        self.drafts = drafts
+        self.faults = faults
+        manifest = drafts[0].manifest
+        self.name, self.namespace = name_of(manifest), namespace_of(manifest)
+        self.owner = f"{self.namespace}/{self.name}"
+        self._status = f"PatchStatus {names.KIND} {self.name}"
+        self._reports_at_once, self._slack = reports_at_once, slack
+        self._rules = api.Rules(gate=gate, options=OPTIONS)
+        self._clusters, self._memories, self._actions, self._outcomes = (_Numbers() for _ in range(4))
+        self._worlds: list[cluster.World] = []
+        self._looked: dict[tuple[int, float], _Looked] = {}
+        self._caught_up: dict[tuple[int, int], int] = {}
+        self._carried: dict[tuple[int, int, float], tuple[int, int]] = {}
+        self._heard: dict[tuple[int, int, int, float], int] = {}
+        self._stirred: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
+        self._hurt: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
+        self._lineages: dict[Lineage, Lineage] = {}
+        self._ready: dict[int, frozenset[int]] = {}
+        self._shown: dict[int, dict[tuple[str, str], Thing]] = {}
+        self._things: dict[str, Thing | None] = {}
+        self._known: dict[object, LeaderWorkerSet] = {}
+        self._edited: dict[tuple[int, int], int] = {}
+
+    # -- what the numbers mean
+
+    def world(self, state: State) -> cluster.World:
+        """The cluster of a state."""
+        return self._worlds[state.cluster]
+
+    def memory(self, state: State) -> Memory:
+        """What the controller knows in a state."""
+        found = self._memories.values[state.memory]
+        assert isinstance(found, Memory)
+        return found
+
+    def stands(self, state: State) -> str:
+        """Partition, replicas, and a letter for each group: n or o for ready ones of the newest or an older
+        revision, l or x for others of these, t for a leader that terminates, a dot where there is none."""
+        store = self.world(state).store
+        leaders = store.get("StatefulSet", self.namespace, self.name)
+        replicas = 0 if leaders is None else dig(leaders, "spec", "replicas")
+        partition = (
+            "-" if leaders is None else dig(leaders, "spec", "updateStrategy", "rollingUpdate", "partition")
+        )
+        assert isinstance(replicas, int)
+        key, ready = "" if leaders is None else label(leaders, names.REVISION_KEY), self.ready(state)
+        letters = ""
+        for index in range(replicas):
+            leader = store.get("Pod", self.namespace, names.leader_name(self.name, index))
+            if leader is None:
+                letters += "."
+            elif terminating(leader):
+                letters += "t"
+            elif label(leader, names.REVISION_KEY) == key:
+                letters += "n" if index in ready else "l"
+            else:
+                letters += "o" if index in ready else "x"
+        return f"{partition}/{replicas} {letters}"
+
+    @staticmethod
+    def is_write(action: Action) -> bool:
+        """Whether an action changes something in the cluster."""
+        return not isinstance(action, Emit | Read)
+
+    def action(self, number: int) -> Action:
+        """A request."""
+        return self._actions.values[number]  # type: ignore[return-value]
+
+    def ready(self, state: State) -> frozenset[int]:
+        """The groups that serve in a state."""
+        if state.cluster not in self._ready:
+            self._ready[state.cluster] = truth.ready_groups(self.world(state).store, self.name)
+        return self._ready[state.cluster]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many different clusters and memories have been met."""
+        return len(self._clusters.values), len(self._memories.values)
+
+    # -- states
+
+    def first(self, faults: int) -> State:
+        """The set has just been created."""
+        world = cluster.World(store=NamedStore(), rules=self._rules, timing=cluster.Timing(load_s=None))
+        world = cluster.put_set(world, self.drafts[0].manifest)
+        memory = controller.observe(controller.start(OPTIONS), Synced(), cluster.START_S)
+        return State(self._settle(world), self._remember(memory), (), cluster.START_S, 0, faults, 0, 0)
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Everything that can happen in a state."""
+        yield from self._steps(state)
+        if self._slack is not None and state.behind >= self._slack:
+            return
+        for child in self.drafts[state.draft].children:
+            after = self._moved(state, self._edit(state.cluster, child))._replace(draft=child)
+            yield Move(("edit", self.drafts[child].words), after, "edit")
+        if state.faults:
+            yield from self._faults(state)
+
+    def _steps(self, state: State) -> Iterator[Move]:
+        waits = True
+        current = self._catch_up(state.cluster, state.memory)
+        views: list[tuple[int, Label]] = [(current, ("look",))]
+        if state.memory != current:
+            views.append((state.memory, ("look", "at an older view")))
+        for memory, how in views:
+            looked = self._look(memory, state.now_s)
+            if looked.memory != state.memory or looked.sends:
+                waits = False
+                yield self._after_look(state, looked, how)
+        if state.sends:
+            waits = False
+            yield self._send(state)
+        if self._slack is not None and state.behind >= self._slack:
+            return
+        for how, after in self._stir(state.cluster, state.now_s):
+            waits = False
+            yield Move(how, self._moved(state, after))
+        if waits:
+            yield from self._wake(state)
+
+    def _moved(self, state: State, after: int) -> State:
+        """The state after the cluster has become another, which the controller sees at once, or later."""
+        return self._counted(state._replace(cluster=after, behind=state.behind + 1))
+
+    def _counted(self, state: State) -> State:
+        """The state, in which nothing is late if the controller has nothing to do."""
+        if not state.behind or state.sends:
+            return state
+        memory = self._catch_up(state.cluster, state.memory)
+        looked = self._look(memory, state.now_s)
+        return state if looked.memory != state.memory or looked.sends else state._replace(behind=0)
+
+    def _after_look(self, state: State, looked: _Looked, how: Label) -> Move:
+        after = state._replace(memory=looked.memory, sends=state.sends + looked.sends)
+        if self._reports_at_once:
+            for number in looked.sends:
+                if isinstance(self.action(number), PatchStatus):
+                    after = self._sent(after, number)
+        return Move(how, self._counted(after), "step", looked.violations, len(looked.sends))
+
+    def _wake(self, state: State) -> Iterator[Move]:
+        at_s = self._look(state.memory, state.now_s).wake_at_s
+        if at_s < state.now_s + _FAR_S:
+            yield Move(("wait", f"{at_s - state.now_s:g} s"), state._replace(now_s=max(at_s, state.now_s)))
+
+    def _send(self, state: State) -> Move:
+        number = state.sends[0]
+        return Move(("send", self._words(number)), self._counted(self._sent(state, number)))
+
+    def _sent(self, state: State, number: int) -> State:
+        """The state after a request was carried out and answered."""
+        sends = list(state.sends)
+        sends.remove(number)
+        after, outcome = self._carry_out(state.cluster, number, state.now_s)
+        memory = self._hear(state.memory, number, outcome, state.now_s)
+        owed = self._owed(state, number, outcome)
+        return state._replace(cluster=after, memory=memory, sends=tuple(sends), owed=owed)
+
+    def _owed(self, state: State, number: int, outcome: int) -> int:
+        action, answer = self.action(number), self._outcomes.values[outcome]
+        assert isinstance(answer, Outcome)
+        recreates = (
+            isinstance(action, Delete) and action.ref.kind == "Pod" and action.propagation == "Foreground"
+        )
+        return state.owed - 1 if recreates and answer.ok else state.owed
+
+    def _words(self, number: int) -> str:
+        action = self.action(number)
+        assert not isinstance(action, Emit)
+        return f"{type(action).__name__} {action.ref.kind} {action.ref.name}"
+
+    # -- faults
+
+    def _faults(self, state: State) -> Iterator[Move]:
+        left = state._replace(faults=state.faults - 1)
+        now_s = state.now_s
+        if "member" in self.faults:
+            for how, after in self._hurts(state.cluster, now_s):
+                yield Move(how, self._moved(left, after)._replace(owed=state.owed + 1), "fault")
+        if "crash" in self.faults:
+            memory = self._restart(state.cluster, now_s)
+            if memory != state.memory or state.sends:
+                yield Move(("the controller starts anew",), left._replace(memory=memory, sends=()), "fault")
+        if "request" in self.faults and state.sends:
+            yield from self._lose(left)
+
+    def _lose(self, left: State) -> Iterator[Move]:
+        """The first request fails, comes without its answer, or twice."""
+        number, rest = left.sends[0], left.sends[1:]
+        words, now_s = self._words(number), left.now_s
+        unknown = self._outcomes.of(Outcome(_LOST, message="lost"))
+        memory = self._hear(left.memory, number, unknown, now_s)
+        yield Move(("lost", words), left._replace(memory=memory, sends=rest), "fault")
+        after, outcome = self._carry_out(left.cluster, number, now_s)
+        owed = self._owed(left, number, outcome)
+        yield Move(
+            ("carried out, the answer lost", words),
+            left._replace(cluster=after, memory=memory, sends=rest, owed=owed),
+            "fault",
+        )
+        twice, outcome = self._carry_out(after, number, now_s)
+        memory = self._hear(left.memory, number, outcome, now_s)
+        yield Move(
+            ("carried out twice", words),
+            left._replace(cluster=twice, memory=memory, sends=rest, owed=owed),
+            "fault",
+        )
+
+    def _hurts(self, number: int, now_s: float) -> tuple[tuple[Label, int], ...]:
+        """What can befall a pod: its container restarts, or it is killed."""
+        if (number, now_s) not in self._hurt:
+            world, found = self._worlds[number], []
+            for pod in world.store.all("Pod"):
+                if terminating(pod) or dig(pod, "status", "phase") != "Running":
+                    continue
+                store = kubelet.restart_container(world.store, pod, now_s)
+                found.append((("restart", name_of(pod)), self._settle(cluster.write(world, store))))
+                store, _ = api.delete(world.store, key_of(pod), now_s, grace_s=0)
+                found.append((("kill", name_of(pod)), self._settle(cluster.write(world, store))))
+            self._hurt[number, now_s] = tuple(found)
+        return self._hurt[number, now_s]
+
+    # -- the controller
+
+    def _look(self, number: int, now_s: float) -> _Looked:
+        found = self._looked.get((number, now_s))
+        if found is None:
+            memory = self._memories.values[number]
+            assert isinstance(memory, Memory)
+            looked = controller.look(memory, now_s)
+            actions = tuple(action for action in looked.actions if not isinstance(action, Emit))
+            wake_at_s = math.inf if looked.wake_at_s is None else looked.wake_at_s
+            found = _Looked(
+                self._remember(looked.memory),
+                tuple(self._actions.of(action) for action in actions),
+                (*judge(memory, actions), *judge_more(memory, actions)),
+                wake_at_s,
+            )
+            self._looked[number, now_s] = found
+        return found
+
+    def _remember(self, memory: Memory) -> int:
+        """The number of a memory, less what decides nothing: events to tell, and how far a watch has come."""
+        plain = evolve(
+            memory,
+            newest=EMPTY,
+            notices=(),
+            begun=0,
+            failures=EMPTY,
+            told_at_s=None,
+            status_at_s=None,
+            progress=(),
+            progress_at_s=None,
+            decision=None,
+            lineage=self._plain_lineage(memory.lineage),
+            retries=FrozenMap({key: _plain_retry(retry) for key, retry in memory.retries.items()}),
+            basis=memory.basis if f"Apply StatefulSet {self.name}" in memory.pending else None,
+            status_basis=memory.status_basis if self._status in memory.pending else Status(),
+        )
+        return self._memories.of(plain)
+
+    def _plain_lineage(self, lineage: Lineage | None) -> Lineage | None:
+        """The lineage without what changes with every report."""
+        if lineage is None:
+            return None
+        if lineage not in self._lineages:
+            sets = {
+                key: attrs.evolve(
+                    lws, metadata=attrs.evolve(lws.metadata, resource_version=""), status=Status()
+                )
+                for key, lws in lineage.sets.items()
+            }
+            self._lineages[lineage] = attrs.evolve(lineage, sets=FrozenMap(sets))
+        return self._lineages[lineage]
+
+    def _catch_up(self, of_cluster: int, number: int) -> int:
+        """The memory after everything that has changed was seen."""
+        found = self._caught_up.get((of_cluster, number))
+        if found is None:
+            memory = self._memories.values[number]
+            assert isinstance(memory, Memory)
+            shown = self._show(of_cluster)
+            for gone in _missing(memory, shown):
+                memory = controller.observe(memory, gone, cluster.START_S)
+            for thing in shown.values():
+                kind, name, *exact = identity(thing)
+                seen = find(memory, kind, name)
+                if seen is None or list(identity(seen)[2:]) != exact:
+                    memory = controller.observe(memory, Seen(thing), cluster.START_S)
+            found = self._caught_up[of_cluster, number] = self._remember(memory)
+        return found
+
+    def _show(self, of_cluster: int) -> dict[tuple[str, str], Thing]:
+        """What a controller of the set sees of a cluster, by kind and name."""
+        if of_cluster not in self._shown:
+            shown: dict[tuple[str, str], Thing] = {}
+            for _, obj in self._worlds[of_cluster].store.objects.items():
+                if obj["kind"] == names.KIND or label(obj, names.SET_NAME) == self.name:
+                    thing = self._read(obj)
+                    if thing is not None:
+                        shown[identity(thing)[:2]] = thing
+            self._shown[of_cluster] = shown
+        return self._shown[of_cluster]
+
+    def _read(self, obj: Object) -> Thing | None:
+        version = str(meta(obj)["resourceVersion"])
+        if version not in self._things:
+            as_it_was = (meta(obj).get("generation"), obj.get("spec"))
+            thing = read(obj, self.name, self._known.get(as_it_was))
+            if isinstance(thing, LeaderWorkerSet):
+                self._known[as_it_was] = thing
+            self._things[version] = thing
+        return self._things[version]
+
+    def _restart(self, of_cluster: int, now_s: float) -> int:
+        return self._remember(controller.begin(self._show(of_cluster).values(), now_s, OPTIONS))
+
+    def _hear(self, number: int, action: int, outcome: int, now_s: float) -> int:
+        key = (number, action, outcome, now_s)
+        found = self._heard.get(key)
+        if found is None:
+            memory, answer = self._memories.values[number], self._outcomes.values[outcome]
+            assert isinstance(memory, Memory)
+            assert isinstance(answer, Outcome)
+            memory = controller.observe(memory, Answered(self.action(action), answer), now_s)
+            found = self._heard[key] = self._remember(memory)
+        return found
+
+    # -- the cluster
+
+    def _carry_out(self, of_cluster: int, action: int, now_s: float) -> tuple[int, int]:
+        """The cluster after a request, and the answer."""
+        key = (of_cluster, action, now_s)
+        found = self._carried.get(key)
+        if found is None:
+            lws = self._show(of_cluster).get((names.KIND, self.name))
+            assert lws is None or isinstance(lws, LeaderWorkerSet)
+            asks = cluster.Controller(Memory(lws=lws))
+            world = evolve(self._worlds[of_cluster], now_s=now_s, controllers=FrozenMap({self.owner: asks}))
+            after, outcome = cluster.carry_out(world, self.owner, self.action(action))
+            found = self._carried[key] = (self._settle(after), self._outcomes.of(outcome))
+        return found
+
+    def _edit(self, of_cluster: int, draft: int) -> int:
+        key = (of_cluster, draft)
+        if key not in self._edited:
+            world = cluster.put_set(self._worlds[of_cluster], self.drafts[draft].manifest)
+            self._edited[key] = self._settle(world)
+        return self._edited[key]
+
+    def _stir(self, of_cluster: int, now_s: float) -> tuple[tuple[Label, int], ...]:
+        """What can go on in the cluster by itself."""
+        key = (of_cluster, now_s)
+        if key not in self._stirred:
+            world = evolve(self._worlds[of_cluster], now_s=now_s)
+            found = []
+            for how, tasks in self._tasks(world):
+                after = world
+                for task in tasks:
+                    after = cluster.perform(after, task)
+                number = self._settle(after)
+                if number != of_cluster:
+                    found.append((how, number))
+            self._stirred[key] = tuple(found)
+        return self._stirred[key]
+
+    def _tasks(self, world: cluster.World) -> Iterator[tuple[Label, tuple[cluster.Task, ...]]]:
+        leaders = [task for task in world.syncs.values() if task.name == self.name]
+        if leaders:
+            yield ("sync", self.name), tuple(leaders)
+        if world.chores:
+            yield ("collect",), tuple(world.chores.values())
+        groups: dict[str, list[Object]] = {}
+        for pod in world.store.all("Pod"):
+            groups.setdefault(label(pod, names.GROUP_INDEX), []).append(pod)
+        for index, pods in groups.items():
+            loading = [pod for pod in pods if _loads(pod)]
+            ending = [pod for pod in pods if terminating(pod)]
+            for leads in (True, False):
+                who = f"leader {index}" if leads else f"workers {index}"
+                ready = [pod for pod in loading if _leads(pod) == leads]
+                if ready and (leads or len(ready) == len(loading)):
+                    yield ("ready", who), tuple(cluster.Ready(key_of(pod), uid_of(pod)) for pod in ready)
+                ended = [pod for pod in ending if _leads(pod) == leads]
+                if ended:
+                    yield ("end", who), tuple(cluster.End(key_of(pod), uid_of(pod)) for pod in ended)
+
+    def _settle(self, world: cluster.World) -> int:
+        """The number of a cluster after what is done at once."""
+        world = _alone(world)
+        retried = [key for key in world.back_offs if key.split("/")[1] != self.name]
+        again = {f"Sync/{key}": cluster.Sync(*key.split("/")) for key in retried}
+        world = evolve(world, syncs=world.syncs | again, back_offs=world.back_offs.without(*retried))
+        while True:
+            urgent = next(self._urgent(world), None)
+            if urgent is None:
+                break
+            world = _alone(cluster.perform(world, urgent))
+        world = self._with_counts(world)
+        for task in (*world.chores.values(), *world.syncs.values()):
+            after = _alone(cluster.perform(world, task))
+            if after.store.objects is world.store.objects:  # it changes nothing, now or later
+                world = after
+        back_offs = FrozenMap(dict.fromkeys(world.back_offs, 1))
+        world = evolve(
+            world,
+            now_s=cluster.START_S,
+            tally=cluster.Tally(),
+            events=(),
+            back_offs=back_offs,
+        )
+        store = world.store
+        assert isinstance(store, NamedStore)
+        number = self._clusters.of(
+            (
+                tuple(str(meta(obj)["resourceVersion"]) for _, obj in store.objects.items()),
+                frozenset(world.chores),
+                frozenset(world.syncs),
+                frozenset(back_offs),
+                store.tombs,
+            )
+        )
+        if number == len(self._worlds):
+            self._worlds.append(world)
+        return number
+
+    def _with_counts(self, world: cluster.World) -> cluster.World:
+        """The counts in the status of the leader StatefulSet are always fresh: they lead to nothing."""
+        before = world.store.get("StatefulSet", self.namespace, self.name)
+        if before is None:
+            return world
+        facts = [statefulset.facts(pod) for pod in statefulset.pods_of(world.store, before).values()]
+        ready = sum(fact.running_and_ready for fact in facts)
+        living = [fact.revision for fact in facts if not fact.terminating]
+        counts = {
+            "replicas": len(facts),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "updatedReplicas": living.count(str(dig(before, "status", "updateRevision"))),
+            "currentReplicas": living.count(str(dig(before, "status", "currentRevision"))),
+        }
+        store, _ = world.store.replace(before, with_status(before, **counts))
+        return evolve(world, store=store.take()[0])
+
+    def _urgent(self, world: cluster.World) -> Iterator[cluster.Task]:
+        for task in world.chores.values():
+            if isinstance(task, cluster.Place):
+                yield task
+        for sync in world.syncs.values():
+            if sync.name != self.name:
+                yield sync
+
+
+def _plain_retry(retry: Retry) -> Retry:
+    """A failed request that is due again at once: when it is tried is up to the order of the moves."""
+    action = retry.action if retry.refused else Read(retry.action.ref, "")
+    message = retry.message if retry.refused else ""
+    return attrs.evolve(retry, action=action, message=message, attempts=1, not_before_s=cluster.START_S)
+
+
+def _alone(world: cluster.World) -> cluster.World:
+    """The cluster without what the model sees to itself."""
+    return evolve(world, timers=(), controllers=EMPTY)
+
+
+def _missing(memory: Memory, shown: dict[tuple[str, str], Thing]) -> Iterator[Gone]:
+    """What the memory has and the cluster has not, or not any more as the same object."""
+    things: list[Thing | None] = [memory.lws, memory.statefulset]
+    things += [memory.service, *memory.revisions.values(), *memory.natives.values()]
+    for index in indexes(memory.known):
+        group = memory.groups.get(index).group
+        things += [group.leader, *group.workers, group.statefulset, group.service, *group.pod_groups]
+    for thing in things:
+        if thing is None:
+            continue
+        kind, name, uid, _ = identity(thing)
+        there = shown.get((kind, name))
+        if there is None or identity(there)[2] != uid:
+            yield Gone(kind, name, uid)
+
+
+def _loads(pod: Object) -> bool:
+    """Whether a pod will be ready some time."""
+    return (
+        dig(pod, "status", "phase") == "Running"
+        and not terminating(pod)
+        and dig(pod, "metadata", "annotations", cluster.LOAD) != "never"
+        and not statefulset.facts(pod).running_and_ready
+    )
+
+
+def _leads(pod: Object) -> bool:
+    return label(pod, names.WORKER_INDEX) == "0"

@@ -1,0 +1,127 @@
+"""A store whose names are the same whichever way led to it, so that equal situations are equal values.
+
+UIDs, resourceVersions and generations grow with every write, and would tell apart what no controller can.
+Here a UID follows from what an object is: its name, its owner, its revision, and one bit that tells it from
+the one before it where all of these are the same. A resourceVersion follows from the content. A generation
+is 1 where it has been observed, 2 where not.
+
+What this leaves out: a write whose precondition names a state that has come back since is let through, as
+if the view were fresh, which it then is; and one version cannot be said to be older than another, so that
+late sights of an object are not explored (they are refused by resourceVersion, tests/unit/test_view.py).
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import attrs
+
+from lws_core import names
+from lws_core.times import rfc3339
+from lws_core.values import EMPTY, FrozenMap, dig, evolve
+from lws_sim.cluster.store import (
+    Change,
+    Object,
+    Store,
+    controller_uid,
+    key_of,
+    label,
+    linked,
+    meta,
+    uid_of,
+    with_meta,
+)
+
+_NO_UID: Final = "-0000-4000-8000-000000000000"
+# Kinds of which another may come under the same owner, by the first letters of a key.
+_RETURNING: Final = ("Pod", "Sta", "Ser")
+
+
+class Contents:
+    """Numbers the contents that objects have had: equal ones have the same number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Object, int] = {}
+
+    def number(self, obj: Object) -> int:
+        """The number of an object, whatever its resourceVersion."""
+        return self._numbers.setdefault(obj, len(self._numbers))
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class NamedStore(Store):
+    """A store with names as above. `tombs`: by key, the UID and the owner's UID of objects that are gone,
+    as long as another may come under the same owner."""
+
+    contents: Contents = attrs.field(factory=Contents, eq=False)
+    tombs: FrozenMap[str] = EMPTY
+
+    def insert(self, obj: Object, now_s: float) -> tuple[Store, Object]:
+        """A new object."""
+        key = key_of(obj)
+        stamped = with_meta(obj, creationTimestamp=rfc3339(now_s), generation=1)
+        uid = _uid_of(key, stamped, 0)
+        if self.tombs.get(key, "").startswith(uid):
+            uid = _uid_of(key, stamped, 1)
+        stamped = self._stamped(with_meta(stamped, uid=uid))
+        store = evolve(
+            self,
+            objects=self.objects.put(key, stamped),
+            dependents=linked(self.dependents, key, None, stamped),
+            changes=(*self.changes, Change("ADDED", key, stamped)),
+            tombs=self.tombs.without(key),
+        )
+        return store, stamped
+
+    def replace(self, before: Object, after: Object) -> tuple[Store, Object]:
+        """An object as it has become; the store itself where nothing has."""
+        if before == after:
+            return self, before
+        stamped = self._stamped(_with_plain_generation(after))
+        if before == stamped:
+            return self, before
+        key = key_of(stamped)
+        store = evolve(
+            self,
+            objects=self.objects.put(key, stamped),
+            dependents=linked(self.dependents, key, before, stamped),
+            changes=(*self.changes, Change("MODIFIED", key, stamped, before)),
+        )
+        return store, stamped
+
+    def remove(self, obj: Object) -> Store:
+        """The store without an object."""
+        key = key_of(obj)
+        store = evolve(
+            self,
+            objects=self.objects.drop(key),
+            dependents=linked(self.dependents, key, obj, None),
+            changes=(*self.changes, Change("DELETED", key, obj, obj)),
+        )
+        tombs = {**self.tombs, key: f"{uid_of(obj)} {controller_uid(obj)}"}
+        alive = {uid_of(other) for _, other in store.objects.items()}
+        kept = {k: tombs[k] for k in sorted(tombs) if k[:3] in _RETURNING and tombs[k].split(" ")[1] in alive}
+        return evolve(store, tombs=FrozenMap(kept))
+
+    def _stamped(self, obj: Object) -> Object:
+        bare = with_meta(obj, resourceVersion=None)
+        return with_meta(bare, resourceVersion=f"v{self.contents.number(bare)}")
+
+
+def _uid_of(key: str, obj: Object, bit: int) -> str:
+    text = f"{key} {controller_uid(obj)} {label(obj, names.REVISION_KEY)} {bit}"
+    return f"{zlib.crc32(text.encode()):08x}{_NO_UID}"
+
+
+def _with_plain_generation(obj: Object) -> Object:
+    if obj["kind"] != "StatefulSet":
+        return obj
+    observed = dig(obj, "status", "observedGeneration")
+    if not isinstance(observed, int):
+        return obj
+    is_behind = meta(obj).get("generation") != observed
+    status = obj["status"]
+    assert isinstance(status, FrozenMap)
+    plain = obj.with_("status", status.with_("observedGeneration", 1))
+    return with_meta(plain, generation=2 if is_behind else 1)

@@ -1,0 +1,157 @@
+"""What really stands in a cluster, and whether that is what its user asked for.
+
+Judged from the stored objects, by rules that share no code with the controller's decisions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lws_core import names
+from lws_core.codec import decode
+from lws_core.observed import Group, LeaderStatefulSet, Pod, Revision, WorkerStatefulSet
+from lws_core.projection import thing
+from lws_core.values import FrozenMap, Json, as_map, as_maps, dig
+from lws_sim.cluster.store import (
+    Object,
+    Store,
+    controller_uid,
+    label,
+    meta,
+    name_of,
+    namespace_of,
+    owners,
+    terminating,
+    uid_of,
+)
+from lws_sim.judging import is_ready, limits_of
+
+from .edits import is_broken
+
+
+def ready_groups(store: Store, name: str) -> frozenset[int]:
+    """The groups of a set that serve."""
+    groups: dict[int, Group] = {}
+    sizes: dict[str, int] = {}
+    uid = ""
+    for _, obj in store.objects.items():
+        match thing(obj, name):
+            case LeaderStatefulSet() as leaders:
+                uid = leaders.uid
+            case Revision(key=key, data=data) as revision:
+                size = dig(data, "spec", "leaderWorkerTemplate", "size")
+                if isinstance(size, int) and revision.owner is not None and revision.owner.kind == names.KIND:
+                    sizes[key] = size
+            case Pod() | WorkerStatefulSet() as member:
+                index = member.group_index
+                groups[index] = _with(groups.get(index, Group(index)), member)
+    return frozenset(index for index, group in groups.items() if is_ready(group, uid, sizes))
+
+
+def _with(group: Group, member: Pod | WorkerStatefulSet) -> Group:
+    leader, workers, statefulset = group.leader, group.workers, group.statefulset
+    if isinstance(member, WorkerStatefulSet):
+        statefulset = member
+    elif member.worker_index == 0:
+        leader = member
+    else:
+        workers = (*workers, member)
+    return Group(group.index, leader, workers, statefulset)
+
+
+def mixed(store: Store, name: str) -> str:
+    """What is wrong with a group whose parts are of different revisions, "" where none is: its worker
+    StatefulSet, and those of its pods that chain to it, are of the revision of the living leader."""
+    for obj in store.all("StatefulSet"):
+        if name_of(obj) == name or label(obj, names.SET_NAME) != name:
+            continue
+        leader = store.get("Pod", namespace_of(obj), name_of(obj))
+        if leader is None or controller_uid(obj) != uid_of(leader):
+            continue
+        key = label(leader, names.REVISION_KEY)
+        for part in (obj, *(p for p in store.owned_by(uid_of(obj)) if p["kind"] == "Pod")):
+            if label(part, names.REVISION_KEY) != key:
+                of = label(part, names.REVISION_KEY)
+                return f"{part['kind']} {name_of(part)} is of revision {of}, its leader of {key}"
+    return ""
+
+
+def unfinished(store: Store, name: str, namespace: str) -> str:
+    """What a set at rest lacks, "" for nothing."""
+    return next(_lacks(store, name, namespace), "")
+
+
+def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
+    stored, leaders = store.get(names.KIND, namespace, name), store.get("StatefulSet", namespace, name)
+    if stored is None or leaders is None:
+        yield "there is no leader StatefulSet"
+        return
+    spec = decode(stored).spec
+    limits = limits_of(spec)
+    ready = ready_groups(store, name)
+    if is_broken(stored):
+        if len(ready) < limits.floor - 1:  # one may be given up for broken ones
+            yield f"{len(ready)} groups are ready of {limits.floor} that a broken template must leave"
+        return
+    replicas = dig(leaders, "spec", "replicas")
+    partition = dig(leaders, "spec", "updateStrategy", "rollingUpdate", "partition")
+    if replicas != spec.replicas:
+        yield f"there are {replicas} leaders wanted, not {spec.replicas}"
+    if partition != spec.rollout_strategy.partition:
+        yield f"the partition is {partition}, not {spec.rollout_strategy.partition}"
+    if ready != frozenset(range(spec.replicas)):
+        yield f"ready are the groups {sorted(ready)} of {spec.replicas}"
+    key = label(leaders, names.REVISION_KEY)
+    for index in range(spec.rollout_strategy.partition, spec.replicas):
+        leader = store.get("Pod", namespace, f"{name}-{index}")
+        if leader is None or label(leader, names.REVISION_KEY) != key:
+            yield f"group {index} is not of the newest revision"
+    yield from _leftovers(store, name, spec.replicas)
+    conditions = {str(c.get("type")): c.get("status") for c in as_maps(dig(stored, "status", "conditions"))}
+    wanted = {names.AVAILABLE: "True", names.PROGRESSING: "False", names.STALLED: "False"}
+    for condition, status in wanted.items():
+        if conditions.get(condition, "False" if condition != names.AVAILABLE else "") != status:
+            yield f"condition {condition} is {conditions.get(condition, 'missing')}"
+    if dig(stored, "status", "observedGeneration") != meta(stored).get("generation"):
+        yield "status.observedGeneration is behind"
+
+
+def _leftovers(store: Store, name: str, replicas: int) -> Iterator[str]:
+    """Objects that should have gone."""
+    known = {uid_of(obj) for _, obj in store.objects.items()}
+    keys = set()
+    for key, obj in store.objects.items():
+        if obj["kind"] == "Pod":
+            keys.add(label(obj, names.REVISION_KEY))
+        if any(str(reference["uid"]) not in known for reference in owners(obj)):
+            yield f"{key} has outlived its owner"
+        if terminating(obj):
+            yield f"{key} does not end"
+        index = label(obj, names.GROUP_INDEX)
+        if index.isdecimal() and int(index) >= replicas:
+            yield f"{key} is beyond the {replicas} groups"
+    own = [o for o in store.all("ControllerRevision") if _is_of_set(o)]
+    surplus = [name_of(o) for o in own if label(o, names.REVISION_KEY) not in keys]
+    if replicas and surplus:
+        yield f"revisions that no pod is of: {', '.join(surplus)}"
+
+
+def end_of(store: Store) -> FrozenMap[Json]:
+    """What a set at rest has, but for what tells one way there from another."""
+    found: dict[str, Json] = {}
+    for key, obj in store.objects.items():
+        if obj["kind"] == "ControllerRevision":
+            if _is_of_set(obj):
+                found[re.sub(r"-\d+$", "", key)] = obj.get("data")
+            continue
+        notes = as_map(meta(obj).get("annotations")).without(names.RECREATIONS, names.RENDERED)
+        found[key] = (
+            FrozenMap({"labels": meta(obj).get("labels"), "annotations": notes}),
+            as_map(obj.get("spec")).without("nodeName"),
+        )
+    return FrozenMap(found)
+
+
+def _is_of_set(revision: Object) -> bool:
+    return any(reference.get("kind") == names.KIND for reference in owners(revision))
