@@ -21,7 +21,7 @@ from lws_sim.checking.edits import EDITS
 from lws_sim.checking.explorer import Finding, Report, replay
 from lws_sim.checking.model import FAULTS
 
-from .loading import BadInput, LoadedSet, admit, load_sets, say
+from .loading import BadInput, LoadedSet, admit, load_sets, no_collector, say
 
 EXIT_FAILS: Final = 3
 KIND: Final = "Trace"
@@ -128,7 +128,7 @@ def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | Non
         f"{one.lws.namespace}/{one.lws.name}, maxUnavailable of StatefulSets {'on' if scope.gate else 'off'}"
     )
     began_s = time.monotonic()
-    with _progress(title) as tell:
+    with _progress(title) as tell, no_collector():
         report = check(target.manifest, scope, limit=10**9 if most is None else most, tell=tell)
     took_s = time.monotonic() - began_s
     click.echo(f"{title}:")

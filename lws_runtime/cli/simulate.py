@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from lws_sim.deeds import ImpossibleStep
 from lws_sim.simulation import TooLarge, simulate, simulate_creation
 from lws_sim.trace import Trace
 
-from .loading import BadInput, LoadedSet, admit, load, place, printable, say
+from .loading import BadInput, LoadedSet, admit, load, no_collector, place, printable, say
 from .showing import FORMATS, show
 
 EXIT_DIFFERS: Final = 1
@@ -126,7 +125,7 @@ def command(
         raise BadInput(["no set changes, so there is nothing that a golden file could record"])
     options = Options(gang_scheduling=gang)
     seed = setting.seed if seed is None else seed
-    with _working(), _no_collector():
+    with _working(), no_collector():
         traces = [_run(plan, setting, options, seed, script_.strict) for plan in plans]
     show(traces, output)
     if golden and update_golden:
@@ -290,19 +289,6 @@ def _working() -> Iterator[None]:
 
     with Console(stderr=True).status("simulating"):
         yield
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Without the collector of cycles. Immutable values make none, and to look for them in a cluster of some
-    thousand pods costs a sixth of all time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 # -- golden files

@@ -20,14 +20,13 @@ _HARMLESS: Final = ("template", "revert", "partition")
 
 @attrs.frozen
 class Draft:
-    """A manifest that a user has come to, the last edit in words, and what may follow, as places in the tree.
+    """A manifest that a user has come to, and the edits that may follow: what each is, and its place.
 
     floor: how many groups must always be ready, None where an edit so far takes groups away or breaks them.
     is_broken: its pods never become ready."""
 
     manifest: Object
-    words: str = ""
-    children: tuple[int, ...] = ()
+    children: tuple[tuple[str, int], ...] = ()
     floor: int | None = None
     is_broken: bool = False
 
@@ -37,23 +36,23 @@ def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft,
     found: list[Draft] = []
     places: dict[tuple[Object, Object | None, int, bool], int] = {}
 
-    def add(now: Object, before: Object, words: str, left: int, keeps: bool) -> int:
+    def add(now: Object, before: Object, left: int, keeps: bool) -> int:
         key = (now, before if left else None, left, keeps)
         if key in places:
             return places[key]
         place = places[key] = len(found)
-        found.append(Draft(now, words, (), _floor(now) if keeps else None, is_broken(now)))
-        children = []
+        found.append(Draft(now, (), _floor(now) if keeps else None, is_broken(now)))
+        children: list[tuple[str, int]] = []
         for edit in edits if left else ():
             after = _edited(now, before, edit, depth - left + 1)
             if after is not None and after != now:
-                child = add(after, now, edit, left - 1, keeps and edit in _HARMLESS)
-                if child not in children:
-                    children.append(child)
+                child = add(after, now, left - 1, keeps and edit in _HARMLESS)
+                if child not in [place for _, place in children]:
+                    children.append((edit, child))
         found[place] = attrs.evolve(found[place], children=tuple(children))
         return place
 
-    add(manifest, manifest, "", depth, True)
+    add(manifest, manifest, depth, True)
     return tuple(found)
 
 

@@ -207,7 +207,9 @@ class Model:
 
     def first(self, faults: int) -> State:
         """The set has just been created."""
-        world = cluster.World(store=NamedStore(), rules=self._rules, timing=cluster.Timing(load_s=None))
+        world = cluster.World(
+            store=NamedStore(counts_lives=bool(faults)), rules=self._rules, timing=cluster.Timing(load_s=None)
+        )
         world = cluster.put_set(world, self.drafts[0].manifest)
         memory = controller.observe(controller.start(OPTIONS), Synced(), cluster.START_S)
         return State(self._settle(world), self._remember(memory), (), cluster.START_S, 0, faults, 0, 0)
@@ -217,9 +219,9 @@ class Model:
         yield from self._steps(state)
         if self._slack is not None and state.behind >= self._slack:
             return
-        for child in self.drafts[state.draft].children:
+        for edit, child in self.drafts[state.draft].children:
             after = self._moved(state, self._edit(state.cluster, child))._replace(draft=child)
-            yield Move(("edit", self.drafts[child].words), after, "edit")
+            yield Move(("edit", edit), after, "edit")
         if state.faults:
             yield from self._faults(state)
 

@@ -1,8 +1,8 @@
 """A store whose names are the same whichever way led to it, so that equal situations are equal values.
 
 UIDs, resourceVersions and generations grow with every write, and would tell apart what no controller can.
-Here a UID follows from what an object is: its name, its owner, its revision, and one bit that tells it from
-the one before it where all of these are the same. A resourceVersion follows from the content. A generation
+Here a UID follows from what an object is: its name, its owner, its revision, and a count that tells it
+from those before it where all of these are the same. A resourceVersion follows from the content. A generation
 is 1 where it has been observed, 2 where not.
 
 What this leaves out: a write whose precondition names a state that has come back since is let through, as
@@ -33,7 +33,7 @@ from lws_sim.cluster.store import (
     with_meta,
 )
 
-_NO_UID: Final = "-0000-4000-8000-000000000000"
+_MOST_LIVES: Final = 8  # more than the edits and faults of an exploration can cost one object
 # Kinds of which another may come under the same owner, by the first letters of a key.
 _RETURNING: Final = ("Pod", "Sta", "Ser")
 
@@ -52,8 +52,10 @@ class Contents:
 @attrs.frozen(slots=False, kw_only=True)
 class NamedStore(Store):
     """A store with names as above. `tombs`: by key, the UID and the owner's UID of objects that are gone,
-    as long as another may come under the same owner."""
+    as long as another may come under the same owner. `counts_lives`: no UID comes back ever, as records of
+    failures outlast revisions; without it only no UID follows on itself."""
 
+    counts_lives: bool = False
     contents: Contents = attrs.field(factory=Contents, eq=False)
     tombs: FrozenMap[str] = EMPTY
 
@@ -61,10 +63,8 @@ class NamedStore(Store):
         """A new object."""
         key = key_of(obj)
         stamped = with_meta(obj, creationTimestamp=rfc3339(now_s), generation=1)
-        uid = _uid_of(key, stamped, 0)
-        if self.tombs.get(key, "").startswith(uid):
-            uid = _uid_of(key, stamped, 1)
-        stamped = self._stamped(with_meta(stamped, uid=uid))
+        stamped = with_meta(stamped, uid=self._uid_of(key, stamped))
+        stamped = self._stamped(stamped)
         store = evolve(
             self,
             objects=self.objects.put(key, stamped),
@@ -104,14 +104,27 @@ class NamedStore(Store):
         kept = {k: tombs[k] for k in sorted(tombs) if k[:3] in _RETURNING and tombs[k].split(" ")[1] in alive}
         return evolve(store, tombs=FrozenMap(kept))
 
+    def _uid_of(self, key: str, obj: Object) -> str:
+        before = self.tombs.get(key, "")
+        lives = _lives(before)
+        uid = _uid(key, obj, lives)
+        if before and (self.counts_lives or before.startswith(uid)):
+            uid = _uid(key, obj, (lives + 1) % _MOST_LIVES)
+        return uid
+
     def _stamped(self, obj: Object) -> Object:
         bare = with_meta(obj, resourceVersion=None)
         return with_meta(bare, resourceVersion=f"v{self.contents.number(bare)}")
 
 
-def _uid_of(key: str, obj: Object, bit: int) -> str:
-    text = f"{key} {controller_uid(obj)} {label(obj, names.REVISION_KEY)} {bit}"
-    return f"{zlib.crc32(text.encode()):08x}{_NO_UID}"
+def _uid(key: str, obj: Object, lives: int) -> str:
+    text = f"{key} {controller_uid(obj)} {label(obj, names.REVISION_KEY)} {lives}"
+    return f"{zlib.crc32(text.encode()):08x}-0000-4000-8000-{lives:012x}"
+
+
+def _lives(tomb: str) -> int:
+    """How many lives before it an object of a tomb counted."""
+    return int(tomb.split(" ", maxsplit=1)[0][-12:], 16) if tomb else 0
 
 
 def _with_plain_generation(obj: Object) -> Object:

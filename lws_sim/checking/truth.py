@@ -107,7 +107,7 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         leader = store.get("Pod", namespace, f"{name}-{index}")
         if leader is None or label(leader, names.REVISION_KEY) != key:
             yield f"group {index} is not of the newest revision"
-    yield from _leftovers(store, name, spec.replicas)
+    yield from _leftovers(store, name, spec.replicas, key)
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(dig(stored, "status", "conditions"))}
     wanted = {names.AVAILABLE: "True", names.PROGRESSING: "False", names.STALLED: "False"}
     for condition, status in wanted.items():
@@ -117,10 +117,10 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         yield "status.observedGeneration is behind"
 
 
-def _leftovers(store: Store, name: str, replicas: int) -> Iterator[str]:
-    """Objects that should have gone."""
+def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator[str]:
+    """Objects that should have gone. `current`: the key of the newest revision, which stays for new pods."""
     known = {uid_of(obj) for _, obj in store.objects.items()}
-    keys = set()
+    keys = {current}
     for key, obj in store.objects.items():
         if obj["kind"] == "Pod":
             keys.add(label(obj, names.REVISION_KEY))

@@ -1,0 +1,107 @@
+"""The sets and scopes that the explorations of this project go through."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import attrs
+from worlds import Shape
+
+from lws_sim.checking.check import Scope, check
+from lws_sim.checking.explorer import Report
+from lws_sim.checking.model import FAULTS
+
+EVERYTHING = ("template", "revert", "up", "down")
+
+
+@attrs.frozen
+class Case:
+    """One exploration: a set, and what may happen to it."""
+
+    family: str
+    shape: Shape
+    scope: Scope
+
+    @property
+    def name(self) -> str:
+        """What it is, in one line."""
+        shape, scope = self.shape, self.scope
+        budget = f"U={shape.max_unavailable} S={shape.max_surge} P={shape.partition}"
+        happens = f"{scope.edit_count} of {','.join(scope.edits)}"
+        if scope.fault_count:
+            happens += f", {scope.fault_count} of {','.join(scope.faults)}"
+        return (
+            f"{self.family}: R={shape.replicas} size={shape.size} {budget} gate={int(scope.gate)} "
+            f"{shape.restart_policy}, {happens}, slack {scope.slack}{', created' * scope.from_creation}"
+        )
+
+    def explore(self, limit: int = 10**9) -> Report:
+        """Go through it, or through so many states of it."""
+        return check(self.shape.manifest, self.scope, limit=limit)
+
+
+def shapes(replicas: int, size: int, *, partitions: bool = True) -> Iterator[Shape]:
+    """A set with every budget, and with every partition."""
+    amounts = range(replicas + 1)
+    for unavailable, surge, partition in itertools.product(amounts, amounts, amounts if partitions else (0,)):
+        if unavailable or surge:
+            yield Shape(
+                replicas=replicas,
+                size=size,
+                max_unavailable=unavailable,
+                max_surge=surge,
+                partition=partition,
+            )
+
+
+def bounded() -> list[Case]:
+    """What every change of the project must pass."""
+    cases = []
+    for gate, size, replicas in itertools.product((False, True), (1, 2), (1, 2, 3)):
+        rollout = Scope(gate=gate, edits=("template",))
+        cases += [Case("budgets", shape, rollout) for shape in shapes(replicas, size)]
+        twice = attrs.evolve(rollout, edits=("template", "revert"), edit_count=2)
+        if replicas * size <= 2:
+            cases += [Case("budgets, two edits", shape, twice) for shape in shapes(replicas, size)]
+    for gate, replicas in itertools.product((False, True), (1, 2, 3)):
+        edits = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
+        broken = Scope(gate=gate, edits=("broken", "template", "revert"), edit_count=2)
+        other = Scope(gate=gate, edits=("partition", "size", "template"), edit_count=2)
+        failing = Scope(gate=gate, edits=EVERYTHING, edit_count=1, faults=FAULTS, fault_count=1)
+        late = Scope(gate=gate, edits=("template", "down"), edit_count=1, slack=2)
+        for surge in (0, 1):
+            small = Shape(replicas=replicas, size=1, max_surge=surge)
+            whole = Shape(replicas=replicas, size=2, max_surge=surge)
+            cases += [Case("broken", small, broken), Case("late", small, late)]
+            cases += [Case("faults", small, failing)]
+            if replicas < 3:
+                cases += [Case("edits", small, edits), Case("other", small, other), Case("late", whole, late)]
+            if replicas == 1 or (not surge and not gate and replicas == 2):
+                cases.append(Case("faults", whole, failing))
+        percent = Shape(replicas=replicas, size=1, max_unavailable="50%", max_surge="34%")
+        cases.append(Case("percentages", percent, attrs.evolve(edits, edit_count=1)))
+        alone = Shape(replicas=replicas, size=2, restart_policy="None")
+        if replicas < 3:
+            cases.append(Case("no restarts", alone, attrs.evolve(failing, faults=("member",))))
+        created = Scope(gate=gate, edits=EVERYTHING, edit_count=1, from_creation=True)
+        cases.append(Case("creation", Shape(replicas=min(replicas, 2), size=1), created))
+    return cases
+
+
+def wide() -> list[Case]:
+    """The long exploration: larger sets, two edits with two faults, more slack."""
+    cases = bounded()
+    for gate, replicas in itertools.product((False, True), (1, 2, 3)):
+        rollout = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
+        failing = Scope(gate=gate, edits=EVERYTHING, edit_count=2, faults=FAULTS, fault_count=1)
+        for size in (1, 2, 3):
+            cases += [Case("budgets, wide", shape, rollout) for shape in shapes(replicas, size)]
+            for surge in (0, 1):
+                shape = Shape(replicas=replicas, size=size, max_surge=surge)
+                cases += [
+                    Case("faults, wide", shape, failing),
+                    Case("two faults", shape, attrs.evolve(failing, edit_count=1, fault_count=2)),
+                    Case("late, wide", shape, attrs.evolve(rollout, edit_count=1, slack=3)),
+                ]
+    return sorted(cases, key=lambda case: (case.shape.replicas * case.shape.size, case.scope.fault_count))

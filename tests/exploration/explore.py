@@ -1,0 +1,119 @@
+"""Goes through the explorations of cases.py on all cores, and says what came of them.
+
+    python tests/exploration/explore.py                       what CI runs
+    python tests/exploration/explore.py --wide --state FILE   the long one; goes on where FILE ends
+
+Exit code 3 for a violation, which is printed with the way to it; 1 if a kind of move never happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from exploration.cases import Case, bounded, wide  # noqa: E402  # found by the line above
+from lws_sim.checking.edits import EDITS  # noqa: E402
+
+MOVES = [
+    "step look", "step send", "step sync", "step collect", "step ready", "step end", "step wait",
+    "fault restart", "fault kill", "fault the controller starts anew", "fault lost",
+    "fault carried out, the answer lost", "fault carried out twice",
+    *(f"edit {edit}" for edit in EDITS),
+]  # fmt: skip
+
+
+def explored(case: Case) -> dict[str, Any]:
+    """What came of one case, as JSON."""
+    gc.disable()  # values make no cycles, and to look for them would take half of the time
+    began_s = time.monotonic()
+    report = case.explore()
+    found = report.finding
+    return {
+        "case": case.name,
+        "states": report.states,
+        "moves": report.moves,
+        "ends": report.ends,
+        "complete": report.complete,
+        "writes": report.most_writes,
+        "groups": case.shape.replicas,
+        "seconds": round(time.monotonic() - began_s, 2),
+        "finding": None if found is None else [found.check, found.text, [": ".join(m) for m in found.trace]],
+    }
+
+
+def main() -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--wide", action="store_true", help="the long exploration")
+    parser.add_argument("--state", type=Path, help="a file with what is done, one case a line")
+    parser.add_argument("--minutes", type=float, default=10**6, help="begin no case after that")
+    parser.add_argument("--slowest", type=int, default=0, help="name so many of the slowest cases")
+    asked = parser.parse_args()
+    cases = wide() if asked.wide else bounded()
+    done = _read(asked.state)
+    left = [case for case in cases if case.name not in done]
+    began_s = time.monotonic()
+    failed = False
+    with multiprocessing.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        for number, result in enumerate(pool.imap_unordered(explored, left), 1):
+            done[result["case"]] = result
+            if asked.state is not None:
+                with asked.state.open("a") as state:
+                    state.write(json.dumps(result) + "\n")
+            if result["finding"]:
+                failed = True
+                check, text, trace = result["finding"]
+                print(f"VIOLATION of {check} in {result['case']}: {text}", *trace, sep="\n  ", flush=True)
+            if number % 50 == 0:
+                _tell(done, len(cases), time.monotonic() - began_s)
+            if time.monotonic() - began_s > asked.minutes * 60:
+                pool.terminate()
+                print("the time is up")
+                break
+    _tell(done, len(cases), time.monotonic() - began_s)
+    for result in sorted(done.values(), key=lambda result: -result["seconds"])[: asked.slowest]:
+        print(f"  {result['seconds']:7.1f} s {result['states']:8,} states {result['case']}")
+    moves = _moves(done)
+    print("moves:", *(f"  {moves[kind]:11,} {kind}" for kind in sorted(moves)), sep="\n")
+    changes = [(r["writes"] - 10) / r["groups"] for r in done.values() if r["writes"] and r["groups"]]
+    print(f"writes on the longest way, less 10 for the set: {max(changes, default=0):.1f} a group at most")
+    missing = [kind for kind in MOVES if not moves[kind]]
+    if missing and not failed and len(done) == len(cases):
+        print("these never happened:", ", ".join(missing))
+        return 1
+    return 3 if failed else 0
+
+
+def _read(state: Path | None) -> dict[str, Any]:
+    if state is None or not state.exists():
+        return {}
+    return {result["case"]: result for result in map(json.loads, state.read_text().splitlines())}
+
+
+def _moves(done: dict[str, Any]) -> Counter[str]:
+    moves: Counter[str] = Counter()
+    for result in done.values():
+        moves.update(result["moves"])
+    return moves
+
+
+def _tell(done: dict[str, Any], cases: int, seconds: float) -> None:
+    states = sum(result["states"] for result in done.values())
+    moves = sum(_moves(done).values())
+    print(f"{len(done)} of {cases} cases, {states:,} states, {moves:,} moves, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

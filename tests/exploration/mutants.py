@@ -1,0 +1,460 @@
+"""Deliberate defects of lws_core, each a bug that a controller of this kind has had or could have.
+
+Each is a place in the source that is written otherwise, in a copy of the package; the exploration of a few
+small sets must notice it. `python tests/exploration/mutants.py [NAME...]` tells what notices which.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[2]
+LONGEST_S: Final = 400
+
+
+class Mutant(NamedTuple):
+    """A defect: what it is, the module, and the text that becomes another. The text stands there once."""
+
+    name: str
+    module: str
+    before: str
+    after: str
+
+
+MUTANTS: Final = [
+    # -- the rollout's arithmetic
+    Mutant(
+        "the budget is one group too wide",
+        "rollout",
+        "return max(0, self.replicas - self.max_unavailable)",
+        "return max(0, self.replicas - self.max_unavailable - 1)",
+    ),
+    Mutant(
+        "the budget is one group too narrow",
+        "rollout",
+        "return max(0, self.replicas - self.max_unavailable)",
+        "return max(0, self.replicas - self.max_unavailable + 1)",
+    ),
+    Mutant(
+        "one leader too many is started",
+        "rollout",
+        "return self.replicas + self.max_surge",
+        "return self.replicas + self.max_surge + 1",
+    ),
+    Mutant(
+        "the allowance ignores what must stay ready",
+        "rollout",
+        "allowance = max(0, staying.ready.bit_count() - budget.floor)",
+        "allowance = staying.ready.bit_count()",
+    ),
+    Mutant(
+        "the partition goes to the user's at once",
+        "rollout",
+        "target = min(_released(budget, groups, staying), position.partition)",
+        "target = budget.partition",
+    ),
+    Mutant(
+        "the partition never comes down",
+        "rollout",
+        "target = min(_released(budget, groups, staying), position.partition)",
+        "target = position.partition",
+    ),
+    Mutant(
+        "the partition goes below the user's", "rollout", "    target = max(target, budget.partition)\n", ""
+    ),
+    Mutant(
+        "a new template is written with a low partition",
+        "rollout",
+        "return max(min(budget.replicas, position.replicas), safe, budget.partition)",
+        "return budget.partition",
+    ),
+    Mutant(
+        "surge is never started", "rollout", "    wanted = budget.ceiling\n", "    wanted = budget.replicas\n"
+    ),
+    Mutant(
+        "surge is never returned",
+        "rollout",
+        "wanted = budget.replicas + max(0, unready - min(1, budget.max_unavailable))",
+        "wanted = budget.ceiling",
+    ),
+    Mutant(
+        "surge is returned as soon as it is ready",
+        "rollout",
+        "    wanted = budget.ceiling\n    if unready <= budget.max_surge:",
+        "    wanted = budget.ceiling\n    if groups.ready >> budget.replicas:\n"
+        "        wanted = budget.replicas\n    elif unready <= budget.max_surge:",
+    ),
+    Mutant(
+        "surge is returned early with maxUnavailable 0",
+        "rollout",
+        "max(0, unready - min(1, budget.max_unavailable))",
+        "max(0, unready - 1)",
+    ),
+    Mutant(
+        "surge is kept after the rollout",
+        "rollout",
+        "    if position.surge_out:\n        return min(position.replicas, wanted)\n    return budget.replicas",
+        "    return max(budget.replicas, position.replicas)",
+    ),
+    Mutant(
+        "scaling up waits for ever",
+        "rollout",
+        "    if position.replicas < budget.replicas:\n        return budget.replicas\n    if rolling:",
+        "    if position.replicas < budget.replicas:\n        return position.replicas\n    if rolling:",
+    ),
+    Mutant(
+        "a group below the partition counts as one to replace",
+        "rollout",
+        "rolling = groups.outdated & span(budget.partition, budget.replicas) != 0",
+        "rolling = groups.outdated != 0",
+    ),
+    Mutant(
+        "broken groups wedge a rollout",
+        "rollout",
+        "        unready != 0\n        and",
+        "        False\n        and",
+    ),
+    Mutant(
+        "the budget is exceeded without need", "rollout", "        and unready & ~groups.broken == 0\n", ""
+    ),
+    # -- the pace
+    Mutant(
+        "the pace takes every outdated leader",
+        "rollout",
+        "chosen = candidates & ~groups.ready | top(candidates & groups.ready, decision.allowance)",
+        "chosen = candidates",
+    ),
+    Mutant(
+        "the pace goes below the partition",
+        "rollout",
+        "released = max(position.partition, decision.partition)",
+        "released = 0",
+    ),
+    Mutant(
+        "the pace trusts the computed partition alone",
+        "rollout",
+        "released = max(position.partition, decision.partition)",
+        "released = decision.partition",
+    ),
+    Mutant(
+        "a leader is deleted twice",
+        "rollout",
+        "replaceable & ~groups.terminating & span(released, staying)",
+        "replaceable & span(released, staying)",
+    ),
+    Mutant(
+        "the pace deletes updated leaders",
+        "plan",
+        "stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native",
+        "stale = view.summary.present",
+    ),
+    Mutant(
+        "the pace deletes by the native revision alone",
+        "plan",
+        "stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native",
+        "stale = view.summary.present & ~view.summary.of_key(lineage.key)",
+    ),
+    Mutant(
+        "the pace does not wait for the StatefulSet controller",
+        "plan",
+        "if ours and not writes and not view.long_absent and _may_replace(view, statefulset):",
+        "if ours and not writes:",
+    ),
+    # -- what counts as ready
+    Mutant(
+        "a terminating pod counts as ready",
+        "summary",
+        "return pod.ready and not pod.terminating and owned_by(pod.owner, owner_uid)",
+        "return pod.ready and owned_by(pod.owner, owner_uid)",
+    ),
+    Mutant(
+        "a group counts as ready with its leader",
+        "summary",
+        "and (size == 1 or (workers is not None and _all_serve(group.workers, workers, leader, size))),",
+        "and True,",
+    ),
+    Mutant(
+        "the workers of an earlier leader count",
+        "summary",
+        "return owned_by(statefulset.owner, leader.uid) and statefulset.revision_key == leader.revision_key",
+        "return statefulset.revision_key == leader.revision_key",
+    ),
+    Mutant("readiness is never seen", "summary", "        ready=whole\n", "        ready=False and whole\n"),
+    Mutant(
+        "a group that is gone still counts",
+        "summary",
+        "    if leader is None:\n        return GroupState(keys",
+        "    if leader is None and not group.workers:\n        return GroupState(keys",
+    ),
+    # -- groups and their children
+    Mutant(
+        "an old group is rebuilt from the new template",
+        "plan",
+        "missing.append(worker_statefulset(then, leader, topology_value=value))",
+        "missing.append(worker_statefulset(lws, leader, topology_value=value))",
+    ),
+    Mutant(
+        "workers are made for a leader that ends",
+        "plan",
+        "if leader.terminating or isinstance(restart, Recreate):",
+        "if isinstance(restart, Recreate):",
+    ),
+    Mutant(
+        "a group is made while pods of its names are left",
+        "diff",
+        'return manifest["kind"] == "StatefulSet" and len(group.workers) > 0',
+        "return False",
+    ),
+    Mutant(
+        "scaled away groups are still tended", "plan", "if group.index >= statefulset.replicas:", "if False:"
+    ),
+    Mutant(
+        "workers that another leader owns are healed",
+        "diff",
+        '    if _standing_of(workers, leader) != "Own":\n        return ()\n',
+        "",
+    ),
+    Mutant(
+        "the workers are one too few",
+        "plan",
+        "workers = then.spec.leader_worker_template.size - 1",
+        "workers = max(0, then.spec.leader_worker_template.size - 2)",
+    ),
+    # -- restarts
+    Mutant(
+        "a failure is not noticed",
+        "restart",
+        "    evidence = find_evidence(group, size, history.lost)\n    uid",
+        "    evidence = None\n    uid",
+    ),
+    Mutant(
+        "a recreation is not recorded first",
+        "diff",
+        "        if not plan.restart.recorded:\n            return Change()  # the record first: it is a part "
+        "of the leader StatefulSet\n",
+        "",
+    ),
+    Mutant(
+        "a recreation that is recorded is forgotten",
+        "restart",
+        "if recreation is not None and recreation.leader_uid == uid:",
+        "if False:",
+    ),
+    Mutant(
+        "a group is recreated whatever the policy",
+        "restart",
+        'if policy == "None" or leader is None or leader.terminating:',
+        "if leader is None or leader.terminating:",
+    ),
+    Mutant(
+        "a recreation is carried out on every leader that follows",
+        "restart",
+        "if recreation is not None and recreation.leader_uid == uid:",
+        "if recreation is not None:",
+    ),
+    Mutant(
+        "a recreation deletes in the background",
+        "diff",
+        'attrs.evolve(delete_leader(lws, leader, "Foreground", why), evidence=evidence)',
+        'attrs.evolve(delete_leader(lws, leader, "Background", why), evidence=evidence)',
+    ),
+    Mutant(
+        "a replaced member of any leader counts",
+        "history",
+        "    if leader.uid != history.leader_uid:\n        history = History(leader_uid=leader.uid)\n",
+        "    history = attrs.evolve(history, leader_uid=leader.uid)\n",
+    ),
+    # -- revisions
+    Mutant(
+        "a revision is made for every look",
+        "lineage",
+        "    if current in same:\n        return",
+        "    if False:\n        return",
+    ),
+    Mutant(
+        "an earlier revision is not used again",
+        "lineage",
+        "    if same:\n        reused",
+        "    if False:\n        reused",
+    ),
+    Mutant(
+        "revisions are never deleted", "plan", "return unneeded(lws, view.revisions, needed)", "return ()"
+    ),
+    Mutant(
+        "a revision is deleted that pods are of",
+        "plan",
+        "needed = {view.lineage.key, *view.summary.using}",
+        "needed = {view.lineage.key}",
+    ),
+    Mutant(
+        "revisions are deleted during a rollout",
+        "plan",
+        "settled = isinstance(decision, Done) and view.lineage.create is None and _observed(statefulset)",
+        "settled = True",
+    ),
+    Mutant(
+        "the leaders are written before their revision",
+        "plan",
+        "if lineage.create is not None and lineage.changes:",
+        "if False:",
+    ),
+    # -- the leader StatefulSet
+    Mutant(
+        "every look writes the leader StatefulSet",
+        "diff",
+        "    if not reasons:\n        return Change()\n",
+        "",
+    ),
+    Mutant(
+        "replicas are taken from the live set alone",
+        "plan",
+        "return Position(statefulset.replicas, statefulset.partition, applied)",
+        "return Position(lws.spec.replicas, statefulset.partition, applied)",
+    ),
+    Mutant(
+        "a new template is not written",
+        "plan",
+        "    if view.lineage.changes:\n        record",
+        "    if False:\n        record",
+    ),
+    Mutant(
+        "a write carries no UID",
+        "diff",
+        '        "uid": observed.uid,\n        "resourceVersion": observed',
+        '        "resourceVersion": observed',
+    ),
+    Mutant(
+        "a deletion carries no UID",
+        "diff",
+        'Ref("Pod", lws.namespace, leader.name), leader.uid, leader.resource_version, propagation, why',
+        'Ref("Pod", lws.namespace, leader.name), "", leader.resource_version, propagation, why',
+    ),
+    # -- the machine
+    Mutant(
+        "a request is sent again before it is answered",
+        "controller",
+        "if key in pending or not _is_due(memory, key, now_s):",
+        "if not _is_due(memory, key, now_s):",
+    ),
+    Mutant(
+        "a failed write is never tried again",
+        "controller",
+        "return retry is None or (not retry.read and retry.not_before_s <= now_s)",
+        "return retry is None",
+    ),
+    Mutant(
+        "a write whose answer was lost is not looked after",
+        "answers",
+        "read=(stale or outcome.code in (0, 500, 502, 503, 504)) and not isinstance(action, Read)",
+        "read=stale and not isinstance(action, Read)",
+    ),
+    Mutant(
+        "an object that is gone stays in the view",
+        "view",
+        "            return _put(memory, thing.group_index, statefulset=None)",
+        "            return memory",
+    ),
+    Mutant(
+        "an edit is not noticed",
+        "view",
+        "if before is not None and _decisive(before) == _decisive(lws):",
+        "if before is not None:",
+    ),
+    # -- the status
+    Mutant(
+        "Available while groups load",
+        "status",
+        "all_ready = span(0, spec.replicas) & ~summary.ready == 0",
+        "all_ready = summary.ready != 0",
+    ),
+    Mutant(
+        "the observed generation lags behind",
+        "status",
+        "        observed_generation=generation,",
+        "        observed_generation=max(0, generation - 1),",
+    ),
+    Mutant("a status is written for every look", "reporting", "    if status == lws.status or (", "    if ("),
+    # -- numbers
+    Mutant(
+        "percentages of maxUnavailable round up",
+        "scaling",
+        "    return numerator // denominator\n",
+        "    return -(-numerator // denominator)\n",
+    ),
+    Mutant(
+        "percentages of maxSurge round up twice",
+        "scaling",
+        "    return -(-numerator // denominator)\n",
+        "    return numerator // denominator + 1\n",
+    ),
+    Mutant(
+        "scaling to zero is refused",
+        "rollout",
+        "    wanted = _replicas(budget, position, groups, rolling)\n",
+        "    wanted = max(1, _replicas(budget, position, groups, rolling))\n",
+    ),
+]
+
+
+def noticed_by(mutant: Mutant) -> tuple[str, str]:
+    """The check that notices a defect and the case, both "" where none does. Raises ValueError where the
+    source has changed, so that there is no such defect any more."""
+    with tempfile.TemporaryDirectory() as folder:
+        for package in ("lws_core", "lws_sim"):
+            shutil.copytree(
+                ROOT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        source = Path(folder) / "lws_core" / f"{mutant.module}.py"
+        text = source.read_text()
+        if text.count(mutant.before) != 1:
+            raise ValueError(
+                f"{mutant.name}: {text.count(mutant.before)} times in {mutant.module}.py, not once"
+            )
+        source.write_text(text.replace(mutant.before, mutant.after))
+        path = os.pathsep.join([folder, str(ROOT / "tests")])
+        done = subprocess.run(
+            [sys.executable, "-m", "exploration.first_finding"],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise RuntimeError(f"{mutant.name}: {done.stderr[-2000:]}")
+    check, case = json.loads(done.stdout)
+    return check, case
+
+
+def _told(mutant: Mutant) -> tuple[str, str, str]:
+    try:
+        check, case = noticed_by(mutant)
+    except (ValueError, RuntimeError, subprocess.TimeoutExpired) as problem:
+        return mutant.name, "", f"ERROR {problem}"
+    return mutant.name, check, case
+
+
+def main(names: Iterable[str]) -> int:
+    """Try the defects of these names, or all; 1 if one goes unnoticed."""
+    wanted = [mutant for mutant in MUTANTS if mutant.name in set(names)] or MUTANTS
+    alive = []
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        for name, check, case in pool.imap(_told, wanted):
+            print(f"{name}: {check or 'NOT NOTICED'} ({case})", flush=True)
+            if not check:
+                alive.append(name)
+    print(f"{len(wanted) - len(alive)} of {len(wanted)} defects are noticed")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
