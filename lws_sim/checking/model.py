@@ -217,13 +217,16 @@ class Model:
     def moves(self, state: State) -> Iterator[Move]:
         """Everything that can happen in a state."""
         yield from self._steps(state)
-        if self._slack is not None and state.behind >= self._slack:
-            return
-        for edit, child in self.drafts[state.draft].children:
-            after = self._moved(state, self._edit(state.cluster, child))._replace(draft=child)
-            yield Move(("edit", edit), after, "edit")
+        if not self._is_late(state):
+            for edit, child in self.drafts[state.draft].children:
+                after = self._moved(state, self._edit(state.cluster, child))._replace(draft=child)
+                yield Move(("edit", edit), after, "edit")
         if state.faults:
             yield from self._faults(state)
+
+    def _is_late(self, state: State) -> bool:
+        """Whether the controller must go on before anything else may."""
+        return self._slack is not None and state.behind >= self._slack
 
     def _steps(self, state: State) -> Iterator[Move]:
         waits = True
@@ -239,7 +242,7 @@ class Model:
         if state.sends:
             waits = False
             yield self._send(state)
-        if self._slack is not None and state.behind >= self._slack:
+        if self._is_late(state):
             return
         for how, after in self._stir(state.cluster, state.now_s):
             waits = False
@@ -303,7 +306,7 @@ class Model:
     def _faults(self, state: State) -> Iterator[Move]:
         left = state._replace(faults=state.faults - 1)
         now_s = state.now_s
-        if "member" in self.faults:
+        if "member" in self.faults and not self._is_late(state):
             for how, after in self._hurts(state.cluster, now_s):
                 yield Move(how, self._moved(left, after)._replace(owed=state.owed + 1), "fault")
         if "crash" in self.faults:

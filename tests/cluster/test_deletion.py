@@ -116,8 +116,11 @@ def test_orphaned_objects_never_are_touched_and_never_taken_for_a_new_sets_own(s
     assert sandbox.writes("operator", mark, events=True) == []
 
     sandbox.apply(lws(image="img:2"))
-    found = sandbox.wait_condition("serve", "Stalled", reason="ForeignObject")
-    assert "StatefulSet serve" in str(found["status"]["conditions"])
+    sandbox.wait_condition("serve", "Stalled", reason="ForeignObject")
+    sandbox.wait(
+        "it says so of the StatefulSet too",
+        lambda: "StatefulSet serve" in str(sandbox.must_get(names.KIND, "serve")["status"]["conditions"]),
+    )
     assert {name: uid(pod) for name, pod in sandbox.pods().items()} == pods
     changed = {one.resource for one in sandbox.writes("operator", mark) if one.verb != "create"}
     assert changed == {"leaderworkersets"}

@@ -102,7 +102,8 @@ MUTANTS: Final = [
     Mutant(
         "surge is kept after the rollout",
         "rollout",
-        "    if position.surge_out:\n        return min(position.replicas, wanted)\n    return budget.replicas",
+        "    if position.surge_out:\n        return min(position.replicas, wanted)\n"
+        "    return budget.replicas",
         "    return max(budget.replicas, position.replicas)",
     ),
     Mutant(
@@ -239,8 +240,8 @@ MUTANTS: Final = [
     Mutant(
         "a recreation is not recorded first",
         "diff",
-        "        if not plan.restart.recorded:\n            return Change()  # the record first: it is a part "
-        "of the leader StatefulSet\n",
+        "        if not plan.restart.recorded:\n"
+        "            return Change()  # the record first: it is a part of the leader StatefulSet\n",
         "",
     ),
     Mutant(

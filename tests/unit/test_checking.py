@@ -1,0 +1,238 @@
+"""`lws check`: explorations end, find what is wrong, show it again, and say what they did not look at."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+from worlds import Shape
+
+from lws_core import rollout
+from lws_core.rollout import Budget
+from lws_runtime.cli import main
+from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of, smaller_than
+from lws_sim.checking.check import Scope, check, recheck
+from lws_sim.checking.edits import EDITS, drafts
+from lws_sim.checking.model import FAULTS, Model
+
+TEMPLATE = Scope(edits=("template",))
+SET = """
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: serve}
+spec:
+  replicas: 2
+  leaderWorkerTemplate:
+    size: 1
+    workerTemplate: {spec: {containers: [{name: main, image: "img:1"}]}}
+"""
+
+
+def run(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["check", *words])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    path = tmp_path / "set.yaml"
+    path.write_text(SET)
+    return str(path)
+
+
+@pytest.fixture
+def too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget is one group too wide."""
+    monkeypatch.setattr(
+        Budget, "floor", property(lambda self: max(0, self.replicas - self.max_unavailable - 1))
+    )
+
+
+def test_explorations_of_small_sets_must_end_with_nothing_wrong() -> None:
+    for shape in (Shape(replicas=1, size=2), Shape(replicas=2, size=1, max_surge=1)):
+        report = check(shape.manifest, Scope(edit_count=1, faults=("crash",), fault_count=1))
+        assert report.complete
+        assert report.finding is None
+        assert report.ends > 1
+        assert report.most_writes is not None
+        assert {"edit template", "step look", "step send", "step sync"} <= report.moves.keys()
+        assert report.states > 50
+
+
+def test_explorations_must_come_out_the_same_each_time() -> None:
+    shape = Shape(replicas=2, size=1)
+    assert check(shape.manifest, TEMPLATE) == check(shape.manifest, TEMPLATE)
+
+
+def test_explorations_must_stop_where_they_are_told_to() -> None:
+    report = check(Shape(replicas=2, size=2).manifest, Scope(fault_count=1), limit=50)
+    assert not report.complete
+    assert report.states >= 50
+    assert report.most_writes is None
+
+
+@pytest.mark.usefixtures("too_wide")
+def test_budget_that_is_too_wide_must_be_found_the_shortest_way() -> None:
+    shape, scope = Shape(replicas=2, size=1), Scope(edits=("template",), fault_count=1)
+    finding = check(shape.manifest, scope).finding
+    assert finding is not None
+    assert finding.check in ("budget", "floor")
+    again = recheck(shape.manifest, scope, finding.trace)
+    assert again is not None
+    assert again.check == finding.check
+
+
+def test_trace_that_cannot_be_gone_any_more_must_be_told() -> None:
+    with pytest.raises(ValueError, match="move 1, end: leader 7, cannot happen here"):
+        recheck(Shape(replicas=1, size=1).manifest, TEMPLATE, (("end", "leader 7"),))
+
+
+def test_surge_that_is_never_returned_must_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    decide = rollout.decide
+
+    def keeping(budget, position, groups, **how):  # type: ignore[no-untyped-def]
+        decision = decide(budget, position, groups, **how)
+        return attrs.evolve(decision, replicas=max(decision.replicas, position.replicas))
+
+    monkeypatch.setattr(import_module("lws_core.plan"), "decide", keeping)
+    finding = check(Shape(replicas=2, size=1, max_surge=1).manifest, TEMPLATE).finding
+    assert finding is not None
+    assert finding.check == "goal"
+    assert "3 leaders wanted, not 2" in finding.text
+
+
+def test_kinds_of_edits_and_faults_must_all_happen() -> None:
+    shape = Shape(replicas=1, size=2)
+    edited = check(shape.manifest, Scope(edits=EDITS, edit_count=1))
+    hurt = check(shape.manifest, Scope(edits=("template",), faults=FAULTS, fault_count=1))
+    moves = edited.moves.keys() | hurt.moves.keys()
+    assert {f"edit {edit}" for edit in EDITS} - {"edit revert"} <= moves
+    for fault in ("restart", "kill", "the controller starts anew", "lost", "carried out twice"):
+        assert f"fault {fault}" in moves
+
+
+def test_edits_that_come_to_the_same_set_must_be_one_draft() -> None:
+    found = drafts(Shape().manifest, ("up", "down"), 2)
+    assert sorted({draft.manifest["spec"]["replicas"] for draft in found}) == [1, 2, 3, 4, 5]  # type: ignore[index,call-overload]
+    assert len(found) == 6  # 3 before and after two edits differ in what may follow
+
+
+def test_equal_situations_must_be_one_state() -> None:
+    model = Model(drafts(Shape(replicas=1, size=1).manifest, (), 0))
+    first = next(move.after for move in model.moves(model.first(0)))
+    again = next(move.after for move in model.moves(model.first(0)))
+    assert first == again
+
+
+# -- smaller sets
+
+
+@pytest.mark.parametrize(
+    ("numbers", "small"),
+    [
+        (Numbers(100, 0, 1, 0), Numbers(6, 0, 1, 0)),
+        (Numbers(100, 0, 0, 1), Numbers(6, 0, 0, 1)),
+        (Numbers(50, 0, 12, 5), Numbers(6, 0, 2, 1)),
+        (Numbers(50, 49, 50, 50), Numbers(6, 1, 6, 6)),
+        (Numbers(8, 20, 1, 1), Numbers(6, 7, 1, 1)),
+    ],
+)
+def test_smaller_numbers_must_stand_to_each_other_as_before(numbers: Numbers, small: Numbers) -> None:
+    found = smaller_than(numbers)
+    assert found.order == numbers.order
+    assert found == small
+
+
+def test_percentages_must_be_rounded_in_the_smaller_set_where_they_were() -> None:
+    shape = Shape(replicas=50, size=9, max_unavailable="25%", max_surge="11%")
+    found = bounded(shape.manifest)
+    small = numbers_of(found.manifest)
+    assert small.replicas <= MOST_REPLICAS
+    assert (small.rounds_unavailable, small.rounds_surge) == (True, True)
+    assert small.order == numbers_of(shape.manifest).order
+    assert any("replicas 50" in text for text in found.reductions)
+    assert "size 9 as 4" in found.reductions
+
+
+def test_small_sets_must_be_checked_as_they_are() -> None:
+    shape = Shape(replicas=MOST_REPLICAS, size=2)
+    assert bounded(shape.manifest).manifest == shape.manifest
+    assert bounded(shape.manifest).reductions == ()
+
+
+# -- the command
+
+
+def test_command_must_say_that_all_was_looked_at(manifest: str) -> None:
+    code, output = run(manifest, "--faults", "0", "--edit", "template")
+    assert code == 0
+    assert output.count("EXHAUSTED: nothing wrong") == 2
+    assert "maxUnavailable of StatefulSets on" in output
+
+
+def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> None:
+    code, output = run(manifest, "--most", "20", "--no-gate")
+    assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (0, True, False)
+    large = tmp_path / "large.yaml"
+    large.write_text(SET.replace("replicas: 2", "replicas: 64"))
+    code, output = run(str(large), "--most", "20", "--no-gate")
+    assert "EXHAUSTED" not in output
+
+
+@pytest.mark.usefixtures("too_wide")
+def test_command_must_show_a_violation_and_show_it_again(manifest: str, tmp_path: Path) -> None:
+    trace = str(tmp_path / "trace.yaml")
+    code, output = run(manifest, "--edit", "template", "--no-gate", "--trace", trace)
+    assert code == 3
+    assert "VIOLATION of" in output
+    code, output = run("--replay", trace)
+    assert code == 3
+    assert "VIOLATION of" in output
+    assert "0/2 nn" in output
+
+
+def test_replay_must_tell_when_nothing_is_wrong_any_more(
+    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = str(tmp_path / "trace.yaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Budget, "floor", property(lambda self: max(0, self.replicas - self.max_unavailable - 1))
+        )
+        assert run(manifest, "--edit", "template", "--no-gate", "--trace", trace)[0] == 3
+    code, output = run("--replay", trace)
+    assert code == 0
+    assert "no violation any more" in output or "the trace ends here" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{}", "is no trace"),
+        ("kind: Trace\nscope: {gate: 3}", "scope.gate: must be bool, is 3"),
+        (
+            "kind: Trace\nscope: {gate: true, edits: [paint], editCount: 1, faults: [], faultCount: 0}",
+            "scope.edits: paint: must be of template",
+        ),
+        (
+            "kind: Trace\nscope: {gate: true, edits: [], editCount: 1, faults: [], faultCount: 0, slack: 1, "
+            "fromCreation: false}\nset: {}",
+            "set.",
+        ),
+    ],
+)
+def test_replay_must_refuse_what_is_no_trace(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "trace.yaml"
+    path.write_text(text)
+    code, output = run("--replay", str(path))
+    assert code == 2
+    assert fault in output
+
+
+def test_command_must_refuse_what_it_cannot_use(manifest: str) -> None:
+    assert run()[0] == 2
+    assert run("--replay", manifest, manifest)[0] == 2
+    assert run(manifest, "--edit", "paint")[0] == 2
