@@ -23,12 +23,13 @@ class Draft:
     """A manifest that a user has come to, and the edits that may follow: what each is, and its place.
 
     floor: how many groups must always be ready, None where an edit so far takes groups away or breaks them.
-    is_broken: its pods never become ready."""
+    has_one_end: whatever happened before, the same is left. Not of a template whose pods never become ready,
+    and not with a partition, below which groups stay on what they were when it rose."""
 
     manifest: Object
     children: tuple[tuple[str, int], ...] = ()
     floor: int | None = None
-    is_broken: bool = False
+    has_one_end: bool = True
 
 
 def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft, ...]:
@@ -41,7 +42,9 @@ def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft,
         if key in places:
             return places[key]
         place = places[key] = len(found)
-        found.append(Draft(now, (), _floor(now) if keeps else None, is_broken(now)))
+        found.append(
+            Draft(now, (), _floor(now) if keeps else None, not is_broken(now) and _partition(now) == 0)
+        )
         children: list[tuple[str, int]] = []
         for edit in edits if left else ():
             after = _edited(now, before, edit, depth - left + 1)

@@ -178,7 +178,7 @@ class Explorer:
             noise = self._noise(state)
             if noise:
                 return Finding("silence", noise, self._trace(place))
-            if not draft.is_broken:
+            if draft.has_one_end and not truth.stuck_pods(store):
                 end = truth.end_of(store)
                 other, seen = signatures.setdefault(draft.manifest, (place, end))
                 if seen != end:

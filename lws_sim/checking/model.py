@@ -28,7 +28,7 @@ from lws_core.options import Options
 from lws_core.reading import read
 from lws_core.sights import Answered, Gone, Outcome, Seen, Synced, Thing
 from lws_core.spec import LeaderWorkerSet, Status
-from lws_core.values import EMPTY, FrozenMap, dig, evolve
+from lws_core.values import EMPTY, FrozenMap, as_map, dig, evolve
 from lws_core.view import find, identity
 from lws_sim import world as cluster
 from lws_sim.cluster import api, kubelet, statefulset
@@ -41,6 +41,7 @@ from lws_sim.cluster.store import (
     namespace_of,
     terminating,
     uid_of,
+    with_meta,
     with_status,
 )
 from lws_sim.judging import Violation, judge
@@ -53,9 +54,9 @@ from .rules import judge_more
 OPTIONS: Final = Options(progress_deadline_s=1e9, status_interval_s=0.0)
 _FAR_S: Final = 1e6  # later than this is never
 _LOST: Final = 0
-FAULTS: Final = ("member", "crash", "request")
+FAULTS: Final = ("member", "crash", "request", "stuck")
 """What may go wrong: a pod's container restarts or it is killed; the controller starts anew; a request is
-lost, answered to nobody, or carried out twice."""
+lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is replaced."""
 
 Label: TypeAlias = tuple[str, ...]
 """A move in words: what moves, and how."""
@@ -145,6 +146,7 @@ class Model:
         self._shown: dict[int, dict[tuple[str, str], Thing]] = {}
         self._things: dict[str, Thing | None] = {}
         self._known: dict[object, LeaderWorkerSet] = {}
+        self._fallen: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
         self._edited: dict[tuple[int, int], int] = {}
 
     # -- what the numbers mean
@@ -309,6 +311,9 @@ class Model:
         if "member" in self.faults and not self._is_late(state):
             for how, after in self._hurts(state.cluster, now_s):
                 yield Move(how, self._moved(left, after)._replace(owed=state.owed + 1), "fault")
+        if "stuck" in self.faults and not self._is_late(state):
+            for how, after in self._falls(state.cluster, now_s):
+                yield Move(how, self._moved(left, after), "fault")
         if "crash" in self.faults:
             memory = self._restart(state.cluster, now_s)
             if memory != state.memory or state.sends:
@@ -351,6 +356,21 @@ class Model:
                 found.append((("kill", name_of(pod)), self._settle(cluster.write(world, store))))
             self._hurt[number, now_s] = tuple(found)
         return self._hurt[number, now_s]
+
+    def _falls(self, number: int, now_s: float) -> tuple[tuple[Label, int], ...]:
+        """Each leader that is ready may fall unready for good."""
+        if (number, now_s) not in self._fallen:
+            world, found = self._worlds[number], []
+            for pod in world.store.all("Pod"):
+                if _leads(pod) and statefulset.facts(pod).available:
+                    store = kubelet.set_ready(world.store, pod, False, now_s)
+                    fallen = store.objects.get(key_of(pod))
+                    assert fallen is not None
+                    notes = as_map(meta(fallen).get("annotations")).with_(cluster.LOAD, "never")
+                    store, _ = store.replace(fallen, with_meta(fallen, annotations=notes))
+                    found.append((("fall", name_of(pod)), self._settle(cluster.write(world, store))))
+            self._fallen[number, now_s] = tuple(found)
+        return self._fallen[number, now_s]
 
     # -- the controller
 

@@ -26,6 +26,7 @@ from lws_sim.cluster.store import (
     uid_of,
 )
 from lws_sim.judging import is_ready, limits_of
+from lws_sim.world import LOAD
 
 from .edits import is_broken
 
@@ -96,13 +97,15 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         return
     replicas = dig(leaders, "spec", "replicas")
     partition = dig(leaders, "spec", "updateStrategy", "rollingUpdate", "partition")
+    key = label(leaders, names.REVISION_KEY)
+    if any(_stays(pod, key, spec.rollout_strategy.partition) for pod in stuck_pods(store)):
+        return  # nobody will replace it
     if replicas != spec.replicas:
         yield f"there are {replicas} leaders wanted, not {spec.replicas}"
     if partition != spec.rollout_strategy.partition:
         yield f"the partition is {partition}, not {spec.rollout_strategy.partition}"
     if ready != frozenset(range(spec.replicas)):
         yield f"ready are the groups {sorted(ready)} of {spec.replicas}"
-    key = label(leaders, names.REVISION_KEY)
     for index in range(spec.rollout_strategy.partition, spec.replicas):
         leader = store.get("Pod", namespace, f"{name}-{index}")
         if leader is None or label(leader, names.REVISION_KEY) != key:
@@ -115,6 +118,17 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
             yield f"condition {condition} is {conditions.get(condition, 'missing')}"
     if dig(stored, "status", "observedGeneration") != meta(stored).get("generation"):
         yield "status.observedGeneration is behind"
+
+
+def stuck_pods(store: Store) -> list[Object]:
+    """The pods that never become ready."""
+    return [pod for pod in store.all("Pod") if dig(pod, "metadata", "annotations", LOAD) == "never"]
+
+
+def _stays(pod: Object, key: str, partition: int) -> bool:
+    """Whether no rollout replaces a pod: it is of the newest revision, or below the partition."""
+    index = label(pod, names.GROUP_INDEX)
+    return label(pod, names.REVISION_KEY) == key or (index.isdecimal() and int(index) < partition)
 
 
 def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator[str]:

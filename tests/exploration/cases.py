@@ -13,6 +13,7 @@ from lws_sim.checking.explorer import Report
 from lws_sim.checking.model import FAULTS
 
 EVERYTHING = ("template", "revert", "up", "down")
+MEMBERS = tuple(fault for fault in FAULTS if fault != "stuck")  # what heals by itself
 
 
 @attrs.frozen
@@ -77,15 +78,23 @@ def bounded() -> list[Case]:
         edits = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
         broken = Scope(gate=gate, edits=("broken", "template", "revert"), edit_count=2)
         other = Scope(gate=gate, edits=("partition", "size", "template"), edit_count=2)
-        failing = Scope(gate=gate, edits=EVERYTHING, edit_count=1, faults=FAULTS, fault_count=1)
+        failing = Scope(gate=gate, edits=EVERYTHING, edit_count=1, faults=MEMBERS, fault_count=1)
+        stuck = {"faults": ("stuck",), "fault_count": 1}
         late = Scope(gate=gate, edits=("template", "down"), edit_count=1, slack=2)
         for surge in (0, 1):
             small = Shape(replicas=replicas, size=1, max_surge=surge)
             whole = Shape(replicas=replicas, size=2, max_surge=surge)
             cases += [Case("broken", small, broken), Case("late", small, late)]
-            cases += [Case("faults", small, failing)]
+            cases += [
+                Case("faults", small, failing),
+                Case("stuck", small, attrs.evolve(late, slack=1, **stuck)),
+            ]
             if replicas < 3:
-                cases += [Case("edits", small, edits), Case("other", small, other), Case("late", whole, late)]
+                cases += [Case("edits", small, edits), Case("late", whole, late)]
+            if replicas == 1 or not surge:
+                cases.append(
+                    Case("other", small, other if replicas < 3 else attrs.evolve(other, edit_count=1))
+                )
             if replicas == 1 or (not surge and not gate and replicas == 2):
                 cases.append(Case("faults", whole, failing))
         percent = Shape(replicas=replicas, size=1, max_unavailable="50%", max_surge="34%")

@@ -9,9 +9,8 @@ import sys
 import attrs
 from worlds import Shape
 
-from exploration.cases import EVERYTHING, Case
+from exploration.cases import EVERYTHING, MEMBERS, Case
 from lws_sim.checking.check import Scope
-from lws_sim.checking.model import FAULTS
 
 
 def cases() -> list[Case]:
@@ -20,7 +19,7 @@ def cases() -> list[Case]:
     everything = Scope(edits=EVERYTHING)
     twice = Scope(edits=("template", "revert"), edit_count=2)
     member = Scope(edits=("template",), edit_count=0, faults=("member",), fault_count=1)
-    faults = Scope(edits=("template",), faults=FAULTS, fault_count=1)
+    faults = Scope(edits=("template",), faults=MEMBERS, fault_count=1)
     broken = Scope(edits=("broken", "template"), edit_count=2)
     created = Scope(edits=EVERYTHING, edit_count=0, from_creation=True)
     two, three = Shape(replicas=2, size=2), Shape(replicas=3, size=1)
@@ -35,6 +34,7 @@ def cases() -> list[Case]:
         Case("partition", attrs.evolve(three, partition=1), template),
         Case("percentages", attrs.evolve(three, max_unavailable="50%", max_surge="34%"), everything),
         Case("broken", three, broken),
+        Case("stuck", three, attrs.evolve(member, edit_count=1, faults=("stuck",))),
         Case("member", two, member),
         Case("no restarts", attrs.evolve(two, restart_policy="None"), member),
         Case("whole groups", two, everything),
