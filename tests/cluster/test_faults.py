@@ -161,7 +161,7 @@ def test_storm_of_faults_must_end_at_the_goal_and_break_no_rule(stage: Stage, cl
 
 
 def test_upset_of_the_control_plane_must_end_at_the_goal_and_break_no_rule(stage: Stage) -> None:
-    upsets = Upsets(stage.plane, seed=1, every_s=(8.0, 12.0))
+    upsets = Upsets(stage.plane, seed=1, every_s=(5.0, 8.0))
     lives = [
         Life(stage, f"upset-{seed}", POLICIES[seed % 2], Storm(seed, most=2), may_end=True)
         for seed in range(3)
