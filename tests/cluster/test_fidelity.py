@@ -1,6 +1,6 @@
-"""The model is like the real thing: random requests and random rollouts, done to both.
+"""The model is like the real thing: random requests and the scenarios without a load time, done to both.
 
-`long_fidelity.py` does the same for hours. docs/reliability.md says what is claimed.
+`long_fidelity.py` does this for hours, and random rollouts too. docs/reliability.md says what is claimed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facets import Mark
 from operator_process import Operator
 from recorder import Recorder
 from replay import Moment, Permitted, Restless, State, replay, settle
-from rollouts import Outcome, follow, observe, play_script
+from rollouts import Outcome, observe, play_script
 
 from lws_core.defaulting import apply_defaults
 from lws_core.values import freeze, freeze_map
@@ -28,8 +28,6 @@ from lws_sim import scenario as script
 
 NAMESPACES = 4
 STEPS = 6
-ROLLOUTS = 6
-DEEDS = 8
 MANUAL = [
     path
     for path in sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
@@ -44,12 +42,6 @@ def recorder(cluster: ControlPlane) -> Iterator[Recorder]:
         yield recorder
 
 
-@pytest.fixture(scope="module")
-def gated_recorder(gated_cluster: ControlPlane) -> Iterator[Recorder]:
-    with Recorder(gated_cluster.client()) as recorder:
-        yield recorder
-
-
 def operate(plane: ControlPlane, gate: bool) -> None:
     with ThreadPoolExecutor(NAMESPACES) as pool:
         done = [
@@ -57,19 +49,6 @@ def operate(plane: ControlPlane, gate: bool) -> None:
             for seed in range(NAMESPACES)
         ]
         assert sum(one.result() for one in done) == NAMESPACES * STEPS * operations.FAMILIES
-
-
-def roll(plane: ControlPlane, recorder: Recorder, gate: bool) -> list[Outcome]:
-    with ThreadPoolExecutor(3) as pool:
-        done = [
-            pool.submit(follow, plane, recorder, gate=gate, seed=seed, deeds=DEEDS)
-            for seed in range(ROLLOUTS)
-        ]
-        outcomes = [one.result() for one in done]
-    failed = [f"{one.verdict}: {one.told}" for one in outcomes if one.verdict != "permitted"]
-    assert not failed, "\n\n".join(failed)
-    assert all(one.moments > 20 and one.rests > 1 for one in outcomes)
-    return outcomes
 
 
 @pytest.mark.usefixtures("no_operator")
@@ -81,18 +60,6 @@ def test_answers_and_rests_of_random_requests_must_be_those_of_the_model_with_th
     gated_cluster: ControlPlane,
 ) -> None:
     operate(gated_cluster, gate=True)
-
-
-@pytest.mark.usefixtures("operator")
-def test_random_rollouts_must_be_permitted_by_the_model(cluster: ControlPlane, recorder: Recorder) -> None:
-    roll(cluster, recorder, gate=False)
-
-
-@pytest.mark.usefixtures("gated_operator")
-def test_random_rollouts_must_be_permitted_by_the_model_with_the_gate_on(
-    gated_cluster: ControlPlane, gated_recorder: Recorder
-) -> None:
-    roll(gated_cluster, gated_recorder, gate=True)
 
 
 @pytest.mark.parametrize("path", MANUAL, ids=lambda path: path.stem)
