@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10**6, help="begin no case after that")
     parser.add_argument("--slowest", type=int, default=0, help="name so many of the slowest cases")
     asked = parser.parse_args()
-    cases = wide() if asked.wide else bounded()
+    cases = list({case.name: case for case in (wide() if asked.wide else bounded())}.values())
     done = _read(asked.state)
     left = [case for case in cases if case.name not in done]
     began_s = time.monotonic()
