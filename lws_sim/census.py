@@ -14,7 +14,7 @@ from lws_core.projection import thing
 from lws_core.sights import Thing
 from lws_core.values import dig
 
-from .cluster.store import Change
+from .cluster.store import Change, Store
 from .judging import is_ready
 
 
@@ -47,6 +47,11 @@ class Census:
     def ready_count(self) -> int:
         """How many groups serve, surge included."""
         return len(self._ready)
+
+    @property
+    def ready(self) -> frozenset[int]:
+        """The groups that serve."""
+        return frozenset(self._ready)
 
     @property
     def standing(self) -> Standing:
@@ -115,3 +120,11 @@ class Census:
         if leader.revision_key == self.key:
             return "n" if ready else "l"
         return "o" if ready else "x"
+
+
+def count(store: Store, name: str) -> Census:
+    """The groups of a set as they stand in a store. Cost: all its objects."""
+    census = Census(name)
+    for key, obj in store.objects.items():  # revisions before pods, as those tell the sizes of groups
+        census.note(Change("ADDED", key, obj))
+    return census

@@ -29,7 +29,9 @@ from .faults import NO_FAULTS, perform, possible
 from .judging import Violation, limits_of
 from .world import World
 
-_LATER_S: Final = (1.0, 100.0, 10_000.0)
+LATER_S: Final = (1.0, 100.0, 10_000.0)
+"""When a set at rest is looked at again, in seconds: nothing may be sent then."""
+
 _MOST_TOLD: Final = 3
 _HARMLESS: Final = (
     script.SetField | script.Become | script.Revert | script.Scale | script.RestartOperator
@@ -72,7 +74,7 @@ def judge_requests(world: World) -> list[Violation]:
 
 def judge_silence(world: World, owner: str) -> list[Violation]:
     """What is wrong with a set at its goal that is looked at again."""
-    for later_s in _LATER_S:
+    for later_s in LATER_S:
         world = cluster.advance(world, world.now_s + later_s)
         known = world.controllers[owner]
         world = evolve(

@@ -47,13 +47,16 @@ class Scope:
         """Where an exploration begins."""
         return model.first(self.fault_count) if self.from_creation else at_rest(model, self.fault_count)
 
+    def explorer(self, manifest: Object) -> Explorer:
+        """The exploration of a set, before its first step."""
+        model = self.model(manifest)
+        return Explorer(model, self.start(model), keeps_floor=not self.from_creation)
+
 
 def recheck(manifest: Object, scope: Scope, trace: tuple[Label, ...]) -> Finding | None:
     """What is wrong on a way that an exploration found. Raises ValueError where it cannot
     be gone any more."""
-    model = scope.model(manifest)
-    explorer = Explorer(model, scope.start(model), keeps_floor=not scope.from_creation)
-    return explorer.follow(trace)
+    return scope.explorer(manifest).follow(trace)
 
 
 def check(
@@ -64,5 +67,4 @@ def check(
     tell: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Explore a set. `manifest` has a namespace and every default; `limit` and `tell` as for Explorer.run."""
-    model = scope.model(manifest)
-    return Explorer(model, scope.start(model), keeps_floor=not scope.from_creation).run(limit, tell)
+    return scope.explorer(manifest).run(limit, tell)

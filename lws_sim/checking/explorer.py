@@ -8,19 +8,19 @@ by itself; a state in which nothing goes on is the goal, is silent, and is the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from lws_core import controller
-from lws_core.values import FrozenMap, Json
 from lws_sim.cluster.store import Object
+from lws_sim.ends import differences, end_of
+from lws_sim.strictness import LATER_S
 
 from . import truth
 from .model import Label, Model, Move, State
 
 _REPORT_EVERY: Final = 500
-_LATER_S: Final = (1.0, 100.0, 10_000.0)
 
 
 @attrs.frozen
@@ -151,11 +151,9 @@ class Explorer:
         key = state.cluster
         if key not in self._judged:
             store, name = self._model.world(state).store, self._model.name
-            found = truth.mixed(store, name)
-            self._judged[key] = f"one revision in a group: {found}" if found else ""
+            self._judged[key] = truth.mixed(store, name)
         if self._judged[key]:
-            check, text = self._judged[key].split(": ", 1)
-            return check, text
+            return "one revision in a group", self._judged[key]
         floor = self._model.drafts[state.draft].floor
         if floor is not None and self._keeps_floor and state.faults == self._most_faults:
             ready = self._model.ready(state)
@@ -167,7 +165,7 @@ class Explorer:
 
     def _liveness(self) -> Finding | None:
         good: list[int] = []
-        signatures: dict[Object, tuple[int, FrozenMap[Json]]] = {}
+        signatures: dict[Object, tuple[int, dict[str, Any]]] = {}
         for place in self._ends:
             state = self._states[place]
             store = self._model.world(state).store
@@ -179,10 +177,12 @@ class Explorer:
             if noise:
                 return Finding("silence", noise, self._trace(place))
             if draft.has_one_end and not truth.stuck_pods(store):
-                end = truth.end_of(store)
+                end = end_of(self._model.world(state))
                 other, seen = signatures.setdefault(draft.manifest, (place, end))
                 if seen != end:
-                    text = f"{_difference(seen, end)} another end than that of {self._trace(other)}"
+                    text = (
+                        f"{'; '.join(differences(end, seen))}: another end than that of {self._trace(other)}"
+                    )
                     return Finding("one end", text, self._trace(place))
             good.append(place)
         stuck = self._cannot_reach(good)
@@ -193,7 +193,7 @@ class Explorer:
     def _noise(self, state: State) -> str:
         """What a controller that has nothing to do still writes, in three more looks."""
         memory = self._model.memory(state)
-        for later_s in _LATER_S:
+        for later_s in LATER_S:
             looked = controller.look(memory, state.now_s + later_s)
             if any(self._model.is_write(action) for action in looked.actions):
                 words = ", ".join(type(action).__name__ for action in looked.actions)
@@ -258,13 +258,6 @@ def _wrong_with(move: Move) -> tuple[str, str] | None:
     if move.after.owed < 0:
         return "one recreation for a failure", "a group is recreated without a failure of its own"
     return None
-
-
-def _difference(first: object, second: object) -> str:
-    assert isinstance(first, dict)
-    assert isinstance(second, dict)
-    keys = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
-    return f"{', '.join(keys)}: "
 
 
 def replay(model: Model, start: State, trace: tuple[Label, ...]) -> Iterator[Move]:

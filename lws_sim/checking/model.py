@@ -31,6 +31,7 @@ from lws_core.spec import LeaderWorkerSet, Status
 from lws_core.values import EMPTY, FrozenMap, as_map, dig, evolve
 from lws_core.view import find, identity
 from lws_sim import world as cluster
+from lws_sim.census import Census, count
 from lws_sim.cluster import api, kubelet, statefulset
 from lws_sim.cluster.store import (
     Object,
@@ -46,9 +47,8 @@ from lws_sim.cluster.store import (
 )
 from lws_sim.judging import Violation, judge
 
-from . import truth
 from .edits import Draft
-from .naming import NamedStore
+from .naming import NamedStore, Numbers
 from .rules import judge_more
 
 OPTIONS: Final = Options(progress_deadline_s=1e9, status_interval_s=0.0)
@@ -99,20 +99,6 @@ class _Looked(NamedTuple):
     wake_at_s: float
 
 
-class _Numbers:
-    """Numbers values by equality."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[object, int] = {}
-        self.values: list[object] = []
-
-    def of(self, value: object) -> int:
-        found = self._numbers.setdefault(value, len(self.values))
-        if found == len(self.values):
-            self.values.append(value)
-        return found
-
-
 class Model:
     """The moves of one set. `drafts`: what a user may make of it (edits.py); the first is the beginning."""
 
@@ -133,7 +119,10 @@ class Model:
         self._status = f"PatchStatus {names.KIND} {self.name}"
         self._reports_at_once, self._slack = reports_at_once, slack
         self._rules = api.Rules(gate=gate, options=OPTIONS)
-        self._clusters, self._memories, self._actions, self._outcomes = (_Numbers() for _ in range(4))
+        self._clusters: Numbers[object] = Numbers()
+        self._memories: Numbers[Memory] = Numbers()
+        self._actions: Numbers[Action] = Numbers()
+        self._outcomes: Numbers[Outcome] = Numbers()
         self._worlds: list[cluster.World] = []
         self._looked: dict[tuple[int, float], _Looked] = {}
         self._caught_up: dict[tuple[int, int], int] = {}
@@ -157,33 +146,15 @@ class Model:
 
     def memory(self, state: State) -> Memory:
         """What the controller knows in a state."""
-        found = self._memories.values[state.memory]
-        assert isinstance(found, Memory)
-        return found
+        return self._memories.values[state.memory]
 
     def stands(self, state: State) -> str:
         """Partition, replicas, and a letter for each group: n or o for ready ones of the newest or an older
         revision, l or x for others of these, t for a leader that terminates, a dot where there is none."""
-        store = self.world(state).store
-        leaders = store.get("StatefulSet", self.namespace, self.name)
-        replicas = 0 if leaders is None else dig(leaders, "spec", "replicas")
-        partition = (
-            "-" if leaders is None else dig(leaders, "spec", "updateStrategy", "rollingUpdate", "partition")
-        )
-        assert isinstance(replicas, int)
-        key, ready = "" if leaders is None else label(leaders, names.REVISION_KEY), self.ready(state)
-        letters = ""
-        for index in range(replicas):
-            leader = store.get("Pod", self.namespace, names.leader_name(self.name, index))
-            if leader is None:
-                letters += "."
-            elif terminating(leader):
-                letters += "t"
-            elif label(leader, names.REVISION_KEY) == key:
-                letters += "n" if index in ready else "l"
-            else:
-                letters += "o" if index in ready else "x"
-        return f"{partition}/{replicas} {letters}"
+        if self.world(state).store.get("StatefulSet", self.namespace, self.name) is None:
+            return "-/0 "
+        standing = self._count(state.cluster).standing
+        return f"{standing.partition}/{standing.replicas} {standing.groups}"
 
     @staticmethod
     def is_write(action: Action) -> bool:
@@ -192,13 +163,16 @@ class Model:
 
     def action(self, number: int) -> Action:
         """A request."""
-        return self._actions.values[number]  # type: ignore[return-value]
+        return self._actions.values[number]
 
     def ready(self, state: State) -> frozenset[int]:
         """The groups that serve in a state."""
         if state.cluster not in self._ready:
-            self._ready[state.cluster] = truth.ready_groups(self.world(state).store, self.name)
+            self._ready[state.cluster] = self._count(state.cluster).ready
         return self._ready[state.cluster]
+
+    def _count(self, of_cluster: int) -> Census:
+        return count(self._worlds[of_cluster].store, self.name)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -292,7 +266,6 @@ class Model:
 
     def _owed(self, state: State, number: int, outcome: int) -> int:
         action, answer = self.action(number), self._outcomes.values[outcome]
-        assert isinstance(answer, Outcome)
         recreates = (
             isinstance(action, Delete) and action.ref.kind == "Pod" and action.propagation == "Foreground"
         )
@@ -378,7 +351,6 @@ class Model:
         found = self._looked.get((number, now_s))
         if found is None:
             memory = self._memories.values[number]
-            assert isinstance(memory, Memory)
             looked = controller.look(memory, now_s)
             actions = tuple(action for action in looked.actions if not isinstance(action, Emit))
             wake_at_s = math.inf if looked.wake_at_s is None else looked.wake_at_s
@@ -430,7 +402,6 @@ class Model:
         found = self._caught_up.get((of_cluster, number))
         if found is None:
             memory = self._memories.values[number]
-            assert isinstance(memory, Memory)
             shown = self._show(of_cluster)
             for gone in _missing(memory, shown):
                 memory = controller.observe(memory, gone, cluster.START_S)
@@ -472,8 +443,6 @@ class Model:
         found = self._heard.get(key)
         if found is None:
             memory, answer = self._memories.values[number], self._outcomes.values[outcome]
-            assert isinstance(memory, Memory)
-            assert isinstance(answer, Outcome)
             memory = controller.observe(memory, Answered(self.action(action), answer), now_s)
             found = self._heard[key] = self._remember(memory)
         return found

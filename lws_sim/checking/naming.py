@@ -13,7 +13,7 @@ late sights of an object are not explored (they are refused by resourceVersion, 
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import attrs
 
@@ -33,20 +33,26 @@ from lws_sim.cluster.store import (
     with_meta,
 )
 
+V = TypeVar("V")
+
 _MOST_LIVES: Final = 8  # more than the edits and faults of an exploration can cost one object
 # Kinds of which another may come under the same owner, by the first letters of a key.
 _RETURNING: Final = ("Pod", "Sta", "Ser")
 
 
-class Contents:
-    """Numbers the contents that objects have had: equal ones have the same number."""
+class Numbers(Generic[V]):
+    """Numbers values in the order in which they are met; equal ones have the same number."""
 
     def __init__(self) -> None:
-        self._numbers: dict[Object, int] = {}
+        self._numbers: dict[V, int] = {}
+        self.values: list[V] = []
 
-    def number(self, obj: Object) -> int:
-        """The number of an object, whatever its resourceVersion."""
-        return self._numbers.setdefault(obj, len(self._numbers))
+    def of(self, value: V) -> int:
+        """The number of a value, which `values` has at that place."""
+        found = self._numbers.setdefault(value, len(self.values))
+        if found == len(self.values):
+            self.values.append(value)
+        return found
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -56,7 +62,7 @@ class NamedStore(Store):
     failures outlast revisions; without it only no UID follows on itself."""
 
     counts_lives: bool = False
-    contents: Contents = attrs.field(factory=Contents, eq=False)
+    contents: Numbers[Object] = attrs.field(factory=Numbers, eq=False)
     tombs: FrozenMap[str] = EMPTY
 
     def insert(self, obj: Object, now_s: float) -> tuple[Store, Object]:
@@ -114,7 +120,7 @@ class NamedStore(Store):
 
     def _stamped(self, obj: Object) -> Object:
         bare = with_meta(obj, resourceVersion=None)
-        return with_meta(bare, resourceVersion=f"v{self.contents.number(bare)}")
+        return with_meta(bare, resourceVersion=f"v{self.contents.of(bare)}")
 
 
 def _uid(key: str, obj: Object, lives: int) -> str:

@@ -5,14 +5,12 @@ Judged from the stored objects, by rules that share no code with the controller'
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from lws_core import names
 from lws_core.codec import decode
-from lws_core.observed import Group, LeaderStatefulSet, Pod, Revision, WorkerStatefulSet
-from lws_core.projection import thing
-from lws_core.values import FrozenMap, Json, as_map, as_maps, dig
+from lws_core.values import as_maps, dig
+from lws_sim.census import count
 from lws_sim.cluster.store import (
     Object,
     Store,
@@ -25,40 +23,10 @@ from lws_sim.cluster.store import (
     terminating,
     uid_of,
 )
-from lws_sim.judging import is_ready, limits_of
+from lws_sim.judging import limits_of
 from lws_sim.world import LOAD
 
 from .edits import is_broken
-
-
-def ready_groups(store: Store, name: str) -> frozenset[int]:
-    """The groups of a set that serve."""
-    groups: dict[int, Group] = {}
-    sizes: dict[str, int] = {}
-    uid = ""
-    for _, obj in store.objects.items():
-        match thing(obj, name):
-            case LeaderStatefulSet() as leaders:
-                uid = leaders.uid
-            case Revision(key=key, data=data) as revision:
-                size = dig(data, "spec", "leaderWorkerTemplate", "size")
-                if isinstance(size, int) and revision.owner is not None and revision.owner.kind == names.KIND:
-                    sizes[key] = size
-            case Pod() | WorkerStatefulSet() as member:
-                index = member.group_index
-                groups[index] = _with(groups.get(index, Group(index)), member)
-    return frozenset(index for index, group in groups.items() if is_ready(group, uid, sizes))
-
-
-def _with(group: Group, member: Pod | WorkerStatefulSet) -> Group:
-    leader, workers, statefulset = group.leader, group.workers, group.statefulset
-    if isinstance(member, WorkerStatefulSet):
-        statefulset = member
-    elif member.worker_index == 0:
-        leader = member
-    else:
-        workers = (*workers, member)
-    return Group(group.index, leader, workers, statefulset)
 
 
 def mixed(store: Store, name: str) -> str:
@@ -90,7 +58,7 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         return
     spec = decode(stored).spec
     limits = limits_of(spec)
-    ready = ready_groups(store, name)
+    ready = count(store, name).ready
     if is_broken(stored):
         if len(ready) < limits.floor - 1:  # one may be given up for broken ones
             yield f"{len(ready)} groups are ready of {limits.floor} that a broken template must leave"
@@ -149,22 +117,6 @@ def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator
     surplus = [name_of(o) for o in own if label(o, names.REVISION_KEY) not in keys]
     if replicas and surplus:
         yield f"revisions that no pod is of: {', '.join(surplus)}"
-
-
-def end_of(store: Store) -> FrozenMap[Json]:
-    """What a set at rest has, but for what tells one way there from another."""
-    found: dict[str, Json] = {}
-    for key, obj in store.objects.items():
-        if obj["kind"] == "ControllerRevision":
-            if _is_of_set(obj):
-                found[re.sub(r"-\d+$", "", key)] = obj.get("data")
-            continue
-        notes = as_map(meta(obj).get("annotations")).without(names.RECREATIONS, names.RENDERED)
-        found[key] = (
-            FrozenMap({"labels": meta(obj).get("labels"), "annotations": notes}),
-            as_map(obj.get("spec")).without("nodeName"),
-        )
-    return FrozenMap(found)
 
 
 def _is_of_set(revision: Object) -> bool:
