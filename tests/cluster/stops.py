@@ -66,6 +66,8 @@ class Stops(Life):
         leads = leader.process.exit_code is None and _leads(leader)
         leader.freeze()
         self._operator = heir
+        if leads:
+            self._reach(f"turn {turn}: the other leads", lambda: _leads(heir))
         self._reach(f"turn {turn}", self._rests)
         wait_until(self._is_quiet, _PATIENCE_S)
         sent = len(of_leader.asked)
