@@ -58,7 +58,7 @@ def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) ->
                 memory = evolve(memory, notices=(*memory.notices, notice))
             return _deleted(memory, action, outcome, now_s)
         case Read():
-            return _read(memory, action, outcome)
+            return _read(memory, action, outcome, now_s)
         case PatchStatus():
             memory = evolve(memory, status_at_s=now_s)
     if thing is None:
@@ -97,19 +97,24 @@ def _deleted(memory: Memory, action: Delete, outcome: Outcome, now_s: float) -> 
     if before is None or isinstance(before, Node) or identity(before)[2] != action.uid:
         return memory
     if outcome.code == 404 or not isinstance(before, Pod):
-        return lose(memory, Gone(action.ref.kind, action.ref.name, action.uid))
+        return lose(memory, Gone(action.ref.kind, action.ref.name, action.uid), ours=True)
     if isinstance(outcome.thing, Pod) and outcome.thing.terminating:
         return see(memory, outcome.thing, answer=True)
     return see_pod(memory, attrs.evolve(before, deletion_s=now_s))
 
 
-def _read(memory: Memory, action: Read, outcome: Outcome) -> Memory:
+def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memory:
     """The object as it is now; retries that waited for it may go on."""
     retries = {
         key: attrs.evolve(retry, read=False) if retry.action.ref == action.ref else retry
         for key, retry in memory.retries.items()
     }
-    memory = evolve(memory, retries=FrozenMap(retries))
+    doubted = tuple(
+        owner for owner in memory.doubted if (owner.kind, owner.name) != (action.ref.kind, action.ref.name)
+    )
+    memory = evolve(memory, retries=FrozenMap(retries), doubted=doubted)
+    if action.ref.kind == "Pod":
+        memory = evolve(memory, verified=memory.verified.with_(action.ref.name, now_s))
     if outcome.thing is not None:
         return see(memory, outcome.thing, answer=True)
     if action.ref.kind == "Node":

@@ -16,24 +16,25 @@ Guarantees, for any order of sights and answers that an API server can produce:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
-from . import view
-from .actions import Action, Apply, Delete, Emit, PatchStatus, Read, Ref, Request
+from . import names, view
+from .actions import Action, Apply, Create, Delete, Emit, Kind, PatchStatus, Read, Ref, Request
 from .answers import action_key, hear
 from .bits import GroupSet, members, with_bit
 from .leading import lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
+from .observed import Owner
 from .options import Options
 from .plan import Trouble, renders_live
 from .reporting import next_report_s, report, report_unreadable, tell_of_failures, tell_of_workers
 from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
-from .values import FrozenMap, evolve
+from .values import FrozenMap, as_maps, dig, evolve
 
 
 @attrs.frozen
@@ -93,7 +94,15 @@ def look(memory: Memory, now_s: float) -> Look:
     memory, of_groups = tend(memory, lws, now_s)
     memory, of_set = lead(memory, lws, now_s)
     memory, of_strangers = _strangers(memory, now_s)
-    wanted = (*_reads(memory), *of_strangers, *of_set, *of_groups, *report(memory, lws, now_s))
+    doubted = [owner for owner in memory.doubted if view.is_in_view(memory, owner)]
+    of_owners = tuple(_read_owner(memory, lws.namespace, owner) for owner in doubted)
+    wanted = (
+        *_reads(memory),
+        *of_strangers,
+        *of_owners,
+        *(action for action in (*of_set, *of_groups) if not _is_for(action, doubted)),
+        *report(memory, lws, now_s),
+    )
     memory = tell_of_failures(tell_of_workers(memory, now_s), now_s)
     memory = _forget(memory, wanted, looked_at)
     return _send(memory, wanted, now_s)
@@ -175,6 +184,19 @@ def _reads(memory: Memory) -> tuple[Read, ...]:
 def _read(memory: Memory, ref: Ref, why: str) -> Read:
     thing = view.find(memory, ref.kind, ref.name)
     return Read(ref, why, "" if thing is None else view.identity(thing)[2])
+
+
+def _read_owner(memory: Memory, namespace: str, owner: Owner) -> Read:
+    kind: Kind = "LeaderWorkerSet" if owner.kind == names.KIND else "Pod"
+    return _read(memory, Ref(kind, namespace, owner.name), "a child of it has vanished")
+
+
+def _is_for(action: Request, owners: Collection[Owner]) -> bool:
+    """Whether an action creates a child of one of these."""
+    if not isinstance(action, Create):
+        return False
+    references = as_maps(dig(action.manifest, "metadata", "ownerReferences"))
+    return any(reference.get("uid") == owner.uid for reference in references for owner in owners)
 
 
 def _strangers(memory: Memory, now_s: float) -> tuple[Memory, tuple[Read, ...]]:

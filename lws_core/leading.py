@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from . import names
-from .actions import Apply, Create, Event, Request, TakeFields
+from .actions import Apply, Create, Event, Read, Ref, Request, TakeFields
 from .answers import action_key
 from .bits import GroupSet, below, indexes, members
 from .diff import diff_set
@@ -13,8 +15,9 @@ from .memory import Memory
 from .observed import LeaderStatefulSet, Pod, owned_by
 from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_set
 from .restart import encode_recreations
+from .rollout import Step
 from .spec import LeaderWorkerSet
-from .values import FrozenMap, evolve
+from .values import EMPTY, FrozenMap, evolve
 
 
 def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
@@ -45,6 +48,9 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     )
     memory = _note_progress(memory, view, now_s)
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
+    memory, unsure = _verify(memory, lws, plan, view, now_s)
+    if unsure:
+        return memory, (*unsure, *(action for action in actions if isinstance(action, Create)))
     if _is_under_way(memory, lws):
         return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
@@ -160,6 +166,31 @@ def _waits_for_revision(memory: Memory, action: Request) -> bool:
     unknown = (*memory.pending, *(key for key, retry in memory.retries.items() if retry.read))
     mine = action_key(action)
     return any(key != mine and key.startswith(f"Create {action.ref.kind} ") for key in unknown)
+
+
+def _verify(
+    memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView, now_s: float
+) -> tuple[Memory, tuple[Read, ...]]:
+    """What has to be read before a step over the budget: of each broken group a pod that makes it so. A watch
+    that is late would have ready groups ended for broken ones that have long come back."""
+    if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
+        return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
+    since_s = now_s - memory.options.broken_after_s
+    reads = []
+    for index in indexes(view.broken):
+        group = memory.groups.get(index).group
+        unready = [pod for pod in (group.leader, *group.workers) if pod is not None and not _serves(pod)]
+        pod = unready[0] if unready else group.leader
+        name = names.leader_name(lws.name, index) if pod is None else pod.name
+        if memory.verified.get(name, -math.inf) < since_s:
+            reads.append(
+                Read(Ref("Pod", lws.namespace, name), "is it still unready?", pod.uid if pod else "")
+            )
+    return memory, tuple(reads)
+
+
+def _serves(pod: Pod) -> bool:
+    return pod.ready and not pod.terminating
 
 
 def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:

@@ -15,7 +15,7 @@ from .bits import GroupSet
 from .errors import FieldError
 from .history import History
 from .lineage import Lineage
-from .observed import Child, Group, LeaderStatefulSet, Node, Revision
+from .observed import Child, Group, LeaderStatefulSet, Node, Owner, Revision
 from .options import Options
 from .plan import Trouble
 from .restart import Hold, Recreation
@@ -97,7 +97,8 @@ class Memory:
 
     The view, as the watch and the answers to own writes told it: lws, or unreadable where it cannot be read,
     statefulset, service, revisions and natives (the leader StatefulSet's own) by name, nodes by name, groups
-    (`known`: which of them have been seen). `bereft`: the Services of its own that have vanished. `newest`:
+    (`known`: which of them have been seen). `bereft`: the Services of its own that have vanished. `doubted`:
+    owners in view of which a child has vanished; each is read before another child is made for it. `newest`:
     the highest resourceVersion that the watch has shown of each kind.
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
@@ -106,7 +107,8 @@ class Memory:
 
     What the view cannot tell: remembered (records of revisions seen, by key), digest (of the leader template
     that our own last write left), written (replicas and partition that it left), recreating (recreations
-    decided and not yet recorded in the cluster, by group index), recorded (those that are).
+    decided and not yet recorded in the cluster, by group index), recorded (those that are), verified (when
+    pods were read that a step over the budget rests on, by name; epoch seconds).
 
     What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
@@ -132,6 +134,7 @@ class Memory:
     groups: Groups = Groups()
     known: GroupSet = 0
     bereft: tuple[str, ...] = ()
+    doubted: tuple[Owner, ...] = ()
     newest: FrozenMap[int] = EMPTY
 
     summary: Summary = Summary()
@@ -144,6 +147,7 @@ class Memory:
     remembered: FrozenMap[FrozenMap[Json]] = EMPTY
     digest: str = ""
     written: tuple[int, int] | None = None
+    verified: FrozenMap[float] = EMPTY
     recreating: FrozenMap[Recreation] = EMPTY
     recorded: FrozenMap[Recreation] = EMPTY
 

@@ -13,7 +13,7 @@ from . import names
 from .actions import Kind, Ref
 from .bits import indexes, span, with_bit
 from .memory import Memory, Record, Unreadable
-from .observed import Child, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet, owned_by
+from .observed import Child, LeaderStatefulSet, Node, Owner, Pod, Revision, WorkerStatefulSet, owned_by
 from .restart import decode_recreations
 from .sights import Gone, Thing
 from .spec import LeaderWorkerSet
@@ -179,14 +179,17 @@ def _put(memory: Memory, index: int, **fields: object) -> Memory:
     )
 
 
-def lose(memory: Memory, gone: Gone) -> Memory:
-    """The memory after an object was found to be gone; nothing changes if another stands under its name."""
+def lose(memory: Memory, gone: Gone, *, ours: bool = False) -> Memory:
+    """The memory after an object was found to be gone; nothing changes if another stands under its name.
+    `ours`: by an own deletion."""
     version, newest = gone.resource_version, memory.newest.get(gone.kind, 0)
     if version.isdecimal() and int(version) > newest:
         memory = evolve(memory, newest=memory.newest.with_(gone.kind, int(version)))
     thing = find(memory, gone.kind, gone.name)
     if thing is None or (gone.uid and not isinstance(thing, Node) and identity(thing)[2] != gone.uid):
         return memory
+    if not ours and f"Delete {gone.kind} {gone.name}" not in memory.pending:
+        memory = _doubt_owner(memory, thing)
     match thing:
         case LeaderWorkerSet() | Unreadable():
             return _what_stands(memory)
@@ -233,6 +236,26 @@ def _lose_child(memory: Memory, child: Child) -> Memory:
         return _put(memory, child.group_index, service=None)
     others = memory.groups.get(child.group_index).group.pod_groups
     return _put(memory, child.group_index, pod_groups=tuple(c for c in others if c.uid != child.uid))
+
+
+def _doubt_owner(memory: Memory, thing: Thing) -> Memory:
+    """The owner of a child that has vanished may have gone before it, which a late watch does not show: the
+    garbage collector would take each child that is made for it."""
+    if isinstance(thing, LeaderWorkerSet | Unreadable | Pod | Node) or thing.owner is None:
+        return memory
+    if not is_in_view(memory, thing.owner) or thing.owner in memory.doubted:
+        return memory
+    doubted = tuple(owner for owner in memory.doubted if is_in_view(memory, owner))
+    return evolve(memory, doubted=(*doubted, thing.owner))
+
+
+def is_in_view(memory: Memory, owner: Owner) -> bool:
+    """Whether the owner of children is in view, and not terminating."""
+    lws = memory.lws
+    if owner.kind == names.KIND:
+        return lws is not None and lws.metadata.uid == owner.uid and not lws.metadata.terminating
+    pod = find(memory, "Pod", owner.name)
+    return isinstance(pod, Pod) and pod.uid == owner.uid and not pod.terminating
 
 
 def _mourn(memory: Memory, service: str) -> Memory:

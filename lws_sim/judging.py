@@ -9,7 +9,10 @@ Rules (docs/rollout.md, "What is kept"):
   Excepted are scaling down (of the surge too, when the user lowers it), a restart of the group itself, and
   one ready group when broken outdated groups alone have spent the budget.
 - ceiling: no write sets more than R + S leaders.
+- surge: no write adds leaders beyond R where nothing at or above the user's partition is outdated.
 - canary: no write lowers the partition below the user's, and no leader below it is deleted for a rollout.
+- pace: a leader is deleted for a rollout only once the StatefulSet controller has seen the template that it
+  comes back with.
 - template: the leader template is written only with a new revision key or to restore the one of the key.
 - ownership: nothing is written to an object that the view has terminating, or not owned by the set.
 """
@@ -87,10 +90,7 @@ class _Case:
         self.key = statefulset.labels.get(names.REVISION_KEY, "")
         self.groups = [memory.groups.get(index).group for index in range(statefulset.replicas)]
         self.deleting = {index for index in range(statefulset.replicas) if memory.deleting >> index & 1}
-        sizes = {
-            revision.key: _int(revision.data, "spec", "leaderWorkerTemplate", "size")
-            for revision in memory.revisions.values()
-        }
+        sizes = sizes_of(memory)
         self.ready = {
             group.index
             for group in self.groups
@@ -110,6 +110,10 @@ class _Case:
             and (group.leader.revision_key != key or (current and group.leader.native_revision != update))
         }
 
+    def rolls(self) -> bool:
+        """Whether a group at or above the user's partition is outdated."""
+        return any(self.limits.partition <= i < self.lws.spec.replicas for i in self.outdated(self.key))
+
     def exposed(self, key: str, partition: int, replicas: int) -> set[int]:
         """The ready groups that may be replaced under these numbers."""
         return {i for i in self.ready & self.outdated(key) if partition <= i < replicas}
@@ -120,6 +124,19 @@ class _Case:
         unready = set(range(self.statefulset.replicas)) - self.ready
         waiting = {index for index in unready if self.groups[index].leader is not None} - self.outdated(key)
         return bool(unready) and not waiting and len(self.ready) <= self.limits.floor
+
+
+def sizes_of(memory: Memory) -> dict[str, int]:
+    """Pods in a group, by revision key: as the revisions say, and the stored template of the leaders."""
+    sizes = {
+        revision.key: _int(revision.data, "spec", "leaderWorkerTemplate", "size")
+        for revision in memory.revisions.values()
+    }
+    if memory.statefulset is not None:
+        size = dig(memory.statefulset.template, "metadata", "annotations", names.SIZE)
+        if isinstance(size, str) and size.isdecimal():
+            sizes.setdefault(memory.statefulset.labels.get(names.REVISION_KEY, ""), int(size))
+    return sizes
 
 
 def is_ready(group: Group, statefulset_uid: str, sizes: dict[str, int]) -> bool:
@@ -155,6 +172,12 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
     found = []
     if replicas > case.limits.ceiling:
         found.append(Violation("ceiling", f"{replicas} leaders are more than {case.limits.ceiling}"))
+    if (
+        replicas > max(case.lws.spec.replicas, case.statefulset.replicas)
+        and key == case.key
+        and not case.rolls()
+    ):
+        found.append(Violation("surge", f"{replicas} leaders where nothing is to be replaced"))
     if partition < case.limits.partition:
         found.append(Violation("canary", f"partition {partition} is below {case.limits.partition}"))
     taken = {index for index in case.ready if replicas <= index < case.limits.ceiling}
@@ -190,6 +213,11 @@ def _judge_deletes(case: _Case, actions: tuple[Action, ...]) -> list[Violation]:
         elif action.propagation == "Background":
             if group.index < max(case.limits.partition, case.statefulset.partition):
                 found.append(Violation("canary", f"leader {group.index} is below the partition"))
+            if case.statefulset.observed_generation != case.statefulset.generation:
+                text = (
+                    f"leader {group.index} is deleted before the StatefulSet controller has seen the template"
+                )
+                found.append(Violation("pace", text))
             if group.leader.terminating:
                 found.append(Violation("ownership", f"leader {group.index} is terminating already"))
             if group.index in case.ready:

@@ -418,6 +418,10 @@ class Bench:
                 self._shown[key] = identity
                 self.memory = controller.observe(self.memory, Seen(thing), self.now_s)
 
+    def drop_unseen(self, kind: Kind, name: str) -> None:
+        """Let an object be gone, of which the watch does not tell."""
+        del self.cluster.objects[kind, name], self._shown[kind, name]
+
     def look(self) -> tuple[Action, ...]:
         """What the controller wants now; nothing is carried out."""
         self.watch()

@@ -44,14 +44,14 @@ POLICIES: Final = ("RecreateGroupOnPodRestart", "RecreateGroupAfterStart", "None
 ANSWERS: Final = (409, 429, 500, 503, script.LOST, script.UNSENT, script.REPEATED)
 HELD: Final = (
     ("StatefulSet",),
+    ("Pod",),
     ("Pod", "StatefulSet"),
     (names.KIND,),
     ("ControllerRevision",),
     ("Service",),
     script.WATCHED,
 )
-"""Watches that stand still together. Not that of pods alone: a leader that is gone and still in sight gets
-StatefulSets again and again, as fast as the garbage collector takes them away."""
+"""Watches that stand still together."""
 
 HARMS: Final = ("crash", "evict", "delete", "kill")
 _BUDGETS: Final = st.integers(0, 3) | st.sampled_from(("25%", "50%", "100%"))

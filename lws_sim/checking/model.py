@@ -118,6 +118,7 @@ class Model:
         self.owner = f"{self.namespace}/{self.name}"
         self._status = f"PatchStatus {names.KIND} {self.name}"
         self._reports_at_once, self._slack = reports_at_once, slack
+        self._recreates = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy") != "None"
         self._rules = api.Rules(gate=gate, options=OPTIONS)
         self._clusters: Numbers[object] = Numbers()
         self._memories: Numbers[Memory] = Numbers()
@@ -283,14 +284,16 @@ class Model:
         now_s = state.now_s
         if "member" in self.faults and not self._is_late(state):
             for how, after in self._hurts(state.cluster, now_s):
-                yield Move(how, self._moved(left, after)._replace(owed=state.owed + 1), "fault")
+                owed = state.owed + self._recreates
+                yield Move(how, self._moved(left, after)._replace(owed=owed), "fault")
         if "stuck" in self.faults and not self._is_late(state):
             for how, after in self._falls(state.cluster, now_s):
                 yield Move(how, self._moved(left, after), "fault")
         if "crash" in self.faults:
             memory = self._restart(state.cluster, now_s)
             if memory != state.memory or state.sends:
-                yield Move(("the controller starts anew",), left._replace(memory=memory, sends=()), "fault")
+                anew = self._counted(left._replace(memory=memory, sends=()))
+                yield Move(("the controller starts anew",), anew, "fault")
         if "request" in self.faults and state.sends:
             yield from self._lose(left)
 
@@ -299,22 +302,17 @@ class Model:
         number, rest = left.sends[0], left.sends[1:]
         words, now_s = self._words(number), left.now_s
         unknown = self._outcomes.of(Outcome(_LOST, message="lost"))
-        memory = self._hear(left.memory, number, unknown, now_s)
-        yield Move(("lost", words), left._replace(memory=memory, sends=rest), "fault")
-        after, outcome = self._carry_out(left.cluster, number, now_s)
+        deaf = self._hear(left.memory, number, unknown, now_s)
+        once, outcome = self._carry_out(left.cluster, number, now_s)
         owed = self._owed(left, number, outcome)
-        yield Move(
-            ("carried out, the answer lost", words),
-            left._replace(cluster=after, memory=memory, sends=rest, owed=owed),
-            "fault",
-        )
-        twice, outcome = self._carry_out(after, number, now_s)
-        memory = self._hear(left.memory, number, outcome, now_s)
-        yield Move(
-            ("carried out twice", words),
-            left._replace(cluster=twice, memory=memory, sends=rest, owed=owed),
-            "fault",
-        )
+        twice, outcome = self._carry_out(once, number, now_s)
+        told = self._hear(left.memory, number, outcome, now_s)
+        for how, now in (
+            ("lost", left._replace(memory=deaf)),
+            ("carried out, the answer lost", left._replace(cluster=once, memory=deaf, owed=owed)),
+            ("carried out twice", left._replace(cluster=twice, memory=told, owed=owed)),
+        ):
+            yield Move((how, words), self._counted(now._replace(sends=rest)), "fault")
 
     def _hurts(self, number: int, now_s: float) -> tuple[tuple[Label, int], ...]:
         """What can befall a pod: its container restarts, or it is killed."""

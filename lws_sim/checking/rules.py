@@ -1,12 +1,18 @@
-"""Rules for the writes of one look beside the budget (judging.py): whom they touch, what they tell."""
+"""Rules for the writes of one look beside the budget (judging.py): whom they touch, what they tell, what
+must be recorded before."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from lws_core import names
 from lws_core.actions import Action, Apply, Create, Delete, PatchStatus
+from lws_core.bits import indexes
 from lws_core.memory import Memory
 from lws_core.values import as_maps, dig
-from lws_sim.judging import Violation, is_ready
+from lws_sim.judging import Violation, is_ready, sizes_of
+
+_UID_PREFIX: Final = 8  # of a UID, as records have it
 
 
 def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
@@ -20,6 +26,10 @@ def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, 
                 found.append(Violation("guards", f"{_words(action)} is sent without a UID"))
             case Create():
                 found += _judge_create(memory, action)
+        if isinstance(action, Create | Apply | Delete):
+            found += _judge_revision(memory, action)
+        if isinstance(action, Delete) and action.propagation == "Foreground" and action.ref.kind == "Pod":
+            found += _judge_recreation(memory, action)
         if isinstance(action, PatchStatus):
             found += _judge_status(memory, action)
     return tuple(found)
@@ -42,6 +52,45 @@ def _judge_create(memory: Memory, action: Create) -> list[Violation]:
     return []
 
 
+def _judge_revision(memory: Memory, action: Create | Apply | Delete) -> list[Violation]:
+    """A revision is there before the leaders are of it, and as long as anything may come back on it."""
+    lws, leaders = memory.lws, memory.statefulset
+    if isinstance(action, Delete):
+        deleted = memory.revisions.get(action.ref.name) if action.ref.kind == "ControllerRevision" else None
+        if deleted is None:
+            return []
+        groups = [memory.groups.get(index).group for index in indexes(memory.known)]
+        pods = [pod for group in groups for pod in (group.leader, *group.workers) if pod is not None]
+        using = {pod.revision_key: f"pod {pod.name}" for pod in pods}
+        using |= {
+            group.statefulset.revision_key: f"StatefulSet {group.statefulset.name}"
+            for group in groups
+            if group.statefulset is not None
+        }
+        native = None if leaders is None else memory.natives.get(leaders.current_revision)
+        if native is not None:
+            using[native.key] = "status.currentRevision"
+        others = [one for one in memory.revisions.values() if one.key == deleted.key and one != deleted]
+        if deleted.key in using and not others:
+            return [Violation("revision", f"{deleted.name} is deleted, which {using[deleted.key]} is of")]
+    elif action.ref.kind == "StatefulSet" and lws is not None and action.ref.name == lws.name:
+        key = str(dig(action.manifest, "metadata", "labels", names.REVISION_KEY))
+        before = "" if leaders is None else leaders.labels.get(names.REVISION_KEY)
+        if key != before and key not in {revision.key for revision in memory.revisions.values()}:
+            return [Violation("revision", f"the leaders are of {key} before there is such a revision")]
+    return []
+
+
+def _judge_recreation(memory: Memory, action: Delete) -> list[Violation]:
+    """A group is recreated only once the leader StatefulSet says so, lest an operator that starts forgets
+    how often it was."""
+    leaders = memory.statefulset
+    record = "" if leaders is None else leaders.annotations.get(names.RECREATIONS, "")
+    if action.uid[:_UID_PREFIX] in record:
+        return []
+    return [Violation("record", f"{action.ref.name} is recreated without a record of it")]
+
+
 def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
     lws, leaders = memory.lws, memory.statefulset
     if lws is None:
@@ -52,14 +101,10 @@ def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
         found.append(Violation("status", f"observedGeneration goes back to {told}"))
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(action.status.get("conditions"))}
     if conditions.get(names.AVAILABLE) == "True":
-        sizes = {
-            revision.key: dig(revision.data, "spec", "leaderWorkerTemplate", "size")
-            for revision in memory.revisions.values()
-        }
-        known = {key: size for key, size in sizes.items() if isinstance(size, int)}
+        sizes = sizes_of(memory)
         uid = "" if leaders is None else leaders.uid
         groups = [memory.groups.get(index).group for index in range(lws.spec.replicas)]
-        ready = sum(is_ready(group, uid, known) for group in groups)
+        ready = sum(is_ready(group, uid, sizes) for group in groups)
         if ready < lws.spec.replicas:
             text = f"Available with {ready} ready groups of {lws.spec.replicas}"
             found.append(Violation("status", text))

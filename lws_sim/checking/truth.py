@@ -23,6 +23,7 @@ from lws_sim.cluster.store import (
     terminating,
     uid_of,
 )
+from lws_sim.deeds import CHANGE
 from lws_sim.judging import limits_of
 from lws_sim.world import LOAD
 
@@ -31,19 +32,29 @@ from .edits import is_broken
 
 def mixed(store: Store, name: str) -> str:
     """What is wrong with a group whose parts are of different revisions, "" where none is: its worker
-    StatefulSet, and those of its pods that chain to it, are of the revision of the living leader."""
+    StatefulSet, and those of its pods that chain to it, are of the revision of the living leader, and made
+    from its templates."""
     for obj in store.all("StatefulSet"):
         if name_of(obj) == name or label(obj, names.SET_NAME) != name:
             continue
         leader = store.get("Pod", namespace_of(obj), name_of(obj))
         if leader is None or controller_uid(obj) != uid_of(leader):
             continue
-        key = label(leader, names.REVISION_KEY)
-        for part in (obj, *(p for p in store.owned_by(uid_of(obj)) if p["kind"] == "Pod")):
+        key, change = label(leader, names.REVISION_KEY), _change(leader)
+        workers = [pod for pod in store.owned_by(uid_of(obj)) if pod["kind"] == "Pod"]
+        for part in (obj, *workers):
             if label(part, names.REVISION_KEY) != key:
                 of = label(part, names.REVISION_KEY)
                 return f"{part['kind']} {name_of(part)} is of revision {of}, its leader of {key}"
+        for pod in workers:
+            if _change(pod) != change:
+                return f"Pod {name_of(pod)} has the template of edit {_change(pod)}, its leader of {change}"
     return ""
+
+
+def _change(pod: Object) -> str:
+    """The edit of the templates that a pod is of, "0" for the first."""
+    return str(dig(pod, "metadata", "annotations", CHANGE) or "0")
 
 
 def unfinished(store: Store, name: str, namespace: str) -> str:
@@ -78,6 +89,8 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         leader = store.get("Pod", namespace, f"{name}-{index}")
         if leader is None or label(leader, names.REVISION_KEY) != key:
             yield f"group {index} is not of the newest revision"
+    if spec.leader_worker_template.restart_policy == "RecreateGroupOnPodRestart":
+        yield from (f"{name_of(pod)} has restarted, and its group goes on" for pod in _restarted(store))
     yield from _leftovers(store, name, spec.replicas, key)
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(dig(stored, "status", "conditions"))}
     wanted = {names.AVAILABLE: "True", names.PROGRESSING: "False", names.STALLED: "False"}
@@ -91,6 +104,15 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
 def stuck_pods(store: Store) -> list[Object]:
     """The pods that never become ready."""
     return [pod for pod in store.all("Pod") if dig(pod, "metadata", "annotations", LOAD) == "never"]
+
+
+def _restarted(store: Store) -> list[Object]:
+    """The pods of which a container has restarted."""
+    return [
+        pod
+        for pod in store.all("Pod")
+        if any(dig(status, "restartCount") for status in as_maps(dig(pod, "status", "containerStatuses")))
+    ]
 
 
 def _stays(pod: Object, key: str, partition: int) -> bool:
@@ -117,6 +139,8 @@ def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator
     surplus = [name_of(o) for o in own if label(o, names.REVISION_KEY) not in keys]
     if replicas and surplus:
         yield f"revisions that no pod is of: {', '.join(surplus)}"
+    if len({label(o, names.REVISION_KEY) for o in own}) < len(own):
+        yield f"several revisions of one key: {', '.join(map(name_of, own))}"
 
 
 def _is_of_set(revision: Object) -> bool:

@@ -301,13 +301,42 @@ def test_template_edited_from_outside_always_is_healed_with_the_partition_up() -
 def test_deleted_child_always_comes_back() -> None:
     bench = at_rest(PAIRS)
     bench.cluster.drop("Service", NAME)
-    assert writes(bench.settle()) == [f"Create Service {NAME}"]
+    assert writes(bench.settle()) == [f"Read LeaderWorkerSet {NAME}", f"Create Service {NAME}"]
     assert "Service serve was deleted from outside: created again" in notes(bench)
     bench.cluster.drop("StatefulSet", "serve-1")
     assert "Create StatefulSet serve-1" in writes(bench.run())
     bench.cluster.drop("StatefulSet", NAME)
     assert f"Create StatefulSet {NAME}" in writes(bench.run())
     assert explain(bench.memory, bench.now_s).state == "AtRest"
+
+
+def test_child_that_vanishes_never_is_made_again_for_an_owner_that_is_gone_unseen() -> None:
+    """As when the watch of owners is late, and the garbage collector takes whatever is made for one."""
+    bench = at_rest(PAIRS)
+    bench.drop_unseen("Pod", "serve-1")
+    bench.cluster.drop("StatefulSet", "serve-1")
+    (read,) = of_type(bench.look(), Read)
+    assert writes([read]) == ["Read Pod serve-1"]
+    assert of_type(bench.look(), Create) == []
+    bench.hear(read)
+    assert bench.memory.groups.get(1).group.leader is None
+    assert of_type(bench.settle(), Create) == []
+    bench.drop_unseen("LeaderWorkerSet", NAME)
+    bench.cluster.drop("Service", NAME)
+    assert of_type(bench.settle(), Create) == []
+    assert bench.memory.lws is None
+
+
+def test_owner_in_doubt_always_is_read_until_it_is_answered() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.drop("Service", NAME)
+    (read,) = bench.look()
+    bench.hear(read, Outcome(503))
+    assert bench.look() == ()
+    bench.now_s += 1.0
+    assert bench.look() == (read,)
+    bench.hear(read)
+    assert writes(bench.look()) == [f"Create Service {NAME}"]
 
 
 def revisions(bench: Bench) -> dict[str, Json]:
@@ -334,7 +363,8 @@ def test_lost_revision_always_is_written_again_and_nothing_else() -> None:
     done = bench.run()
     (create,) = of_type(done, Create)
     assert [line for line in writes(done) if not line.startswith("PatchStatus")] == [
-        f"Create ControllerRevision {create.ref.name}"
+        f"Read LeaderWorkerSet {NAME}",
+        f"Create ControllerRevision {create.ref.name}",
     ]
     assert list(revisions(bench).values()) == lost
     assert any(note.startswith("Creating missing revision with key ") for note in notes(bench))
@@ -345,6 +375,8 @@ def test_lost_revision_always_is_written_again_as_it_was_although_the_set_has_ch
     bench = at_rest(PAIRS)
     lost = lose_revisions(bench)
     bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    (read,) = of_type(bench.look(), Read)
+    bench.hear(read)
     (first, *_) = of_type(bench.look(), Create)
     assert first.ref.kind == "ControllerRevision"
     assert [first.manifest["data"]] == lost

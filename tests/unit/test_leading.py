@@ -9,7 +9,7 @@ from building import a_set
 from machine import NAME, START_S, Bench, at_rest, writes
 
 from lws_core import controller
-from lws_core.actions import Action, Apply, Create, Delete
+from lws_core.actions import Action, Apply, Create, Delete, Read
 from lws_core.leading import own_statefulset, set_view
 from lws_core.options import Options
 from lws_core.rollout import Blocked, Step
@@ -45,6 +45,9 @@ def test_old_group_never_counts_as_broken_before_its_time() -> None:
 def test_broken_old_group_at_the_lowest_index_never_wedges_a_rollout() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0
+    (read,) = bench.look()
+    assert writes([read]) == ["Read Pod serve-0-1"]
+    bench.hear(read)
     for action in bench.look():
         bench.hear(action)
     assert isinstance(bench.memory.decision, Step)
@@ -52,6 +55,23 @@ def test_broken_old_group_at_the_lowest_index_never_wedges_a_rollout() -> None:
     assert bench.cluster.leaders.partition == 2
     bench.run()
     assert bench.memory.summary.ready == 0b111
+
+
+def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
+    bench = fallen("serve-0-1")
+    bench.now_s += 40.0
+    (read,) = bench.look()
+    bench.hear(read, Outcome(503))
+    assert [action for action in bench.look() if isinstance(action, Apply | Delete)] == []
+    bench.now_s += 1.0
+    assert bench.look() == (read,)
+    bench.cluster.change("Pod", "serve-0-1", status__conditions=[{"type": "Ready", "status": "True"}])
+    bench.hear(read)
+    for action in bench.look():
+        bench.hear(action)
+    assert bench.memory.summary.ready >> 0 & 1
+    assert bench.memory.decision is not None
+    assert not (isinstance(bench.memory.decision, Step) and bench.memory.decision.over_budget)
 
 
 def test_terminating_leader_never_counts_as_broken_before_its_grace_is_over() -> None:
@@ -116,6 +136,8 @@ def test_leader_never_is_deleted_while_a_write_to_the_statefulset_is_under_way()
 def test_missing_service_always_is_made_beside_a_write_to_the_leaders() -> None:
     bench, _ = waiting_for_the_leaders()
     bench.cluster.drop("Service", NAME)
+    (read,) = (action for action in bench.look() if isinstance(action, Read))
+    bench.hear(read)
     assert writes(action for action in bench.look() if isinstance(action, Create)) == [
         f"Create Service {NAME}"
     ]

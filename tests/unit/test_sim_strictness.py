@@ -173,6 +173,35 @@ def test_an_operator_that_never_pauses_must_break_a_rule_and_not_hold_up_the_clo
     assert "storm" in {violation.rule for violation in a_rollout().finish().summary.violations}
 
 
+def test_an_owner_that_is_gone_unseen_must_not_keep_the_operator_and_the_collector_busy() -> None:
+    simulation = Simulation(script.Cluster(seed=176), strict=True)
+    simulation.bring_up(Shape(replicas=2, size=1).manifest)
+    by_hand = freeze_map({"spec.template.spec.containers[0].image": "by-hand"})
+    for deed in (
+        script.EditObject(script.Target("StatefulSet", "serve"), by_hand),
+        script.Crash((script.Place(0),)),
+        script.LoseNode((script.Place(0),)),
+        script.HoldWatch(("StatefulSet",)),
+        script.ChangeTemplate(load_s=script.NEVER),
+        script.DeleteObject((script.Target("Service", "serve"),)),
+    ):
+        simulation.take(script.Step((deed,), event_count=0))
+    simulation.take(script.Step((), after_s=0.0))
+    simulation.take(script.Step((script.DeleteSet(),), event_count=0))
+    simulation.take(script.Step((script.HoldWatch(("LeaderWorkerSet",)),), event_count=0))
+    assert simulation.finish().summary.violations == ()
+
+
+def test_a_late_watch_of_pods_must_not_bring_the_ready_groups_below_the_floor() -> None:
+    """An outdated leader that ended long ago looks as if it ended for ever, and broken."""
+    simulation = a_simulation(replicas=2, size=2)
+    simulation.take(script.Step((script.HoldWatch(("Pod",)), script.ChangeTemplate())))
+    simulation.take(script.Step((), after_s=120.0))
+    simulation.take(script.Step((script.HoldWatch(("Pod",), held=False),)))
+    trace = simulation.finish()
+    assert (trace.summary.finished, trace.summary.violations) == (True, ())
+
+
 def test_steps_that_are_impossible_must_change_nothing() -> None:
     simulation = a_simulation(replicas=2)
     before: Player = simulation.player
