@@ -113,7 +113,7 @@ def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memor
         owner for owner in memory.doubted if (owner.kind, owner.name) != (action.ref.kind, action.ref.name)
     )
     memory = evolve(memory, retries=FrozenMap(retries), doubted=doubted)
-    if action.ref.kind == "Pod":
+    if action.ref.kind == "Pod" or (memory.lws is not None and action.ref.name == memory.lws.name):
         memory = evolve(memory, verified=memory.verified.with_(action.ref.name, now_s))
     if outcome.thing is not None:
         return see(memory, outcome.thing, answer=True)

@@ -118,6 +118,7 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         statefulset,
         tuple(memory.revisions.values()),
         memory.remembered,
+        memory.summary.using,
         template_is_live=statefulset is not None and renders_live(lws, statefulset),
     )
     return evolve(memory, lineage=lineage, dirty=memory.known)

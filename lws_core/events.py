@@ -65,7 +65,7 @@ def _revision_event(before: Memory, lws: LeaderWorkerSet, action: Create, revisi
     current = leaders.labels.get(names.REVISION_KEY, "") if leaders is not None and own else ""
     if not current:
         note = f"Creating revision with key {revision.key} for a newly created LeaderWorkerSet"
-    elif current == revision.key:
+    elif current == revision.key or revision.key in before.summary.using:
         note = f"Creating missing revision with key {revision.key} for existing LeaderWorkerSet"
     else:
         note = f"Creating revision with key {revision.key} for updated LWS"

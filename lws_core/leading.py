@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import attrs
 
 from . import names
@@ -17,7 +15,7 @@ from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_s
 from .restart import encode_recreations
 from .rollout import Step
 from .spec import LeaderWorkerSet
-from .values import EMPTY, FrozenMap, evolve
+from .values import FrozenMap, evolve
 
 
 def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
@@ -36,6 +34,7 @@ def leader_write_refused(memory: Memory, lws: LeaderWorkerSet) -> bool:
 def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tuple[Request, ...]]:
     """Look at the set as a whole. Cost: some operations on group sets."""
     assert memory.lineage is not None
+    memory = _without_old_reads(memory, now_s)
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
@@ -48,9 +47,9 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     )
     memory = _note_progress(memory, view, now_s)
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
-    memory, unsure = _verify(memory, lws, plan, view, now_s)
-    if unsure:
-        return memory, (*unsure, *(action for action in actions if isinstance(action, Create)))
+    reads = _verify(memory, lws, plan, view)
+    if reads:
+        return memory, (*reads, *(action for action in actions if isinstance(action, Create)))
     if _is_under_way(memory, lws):
         return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
@@ -80,6 +79,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         native_keys=FrozenMap(natives),
         digest=memory.digest,
         recreations=_recreations(memory, now_s),
+        sure=lws.name in memory.verified,
     )
     if statefulset is None:
         return view
@@ -168,25 +168,32 @@ def _waits_for_revision(memory: Memory, action: Request) -> bool:
     return any(key != mine and key.startswith(f"Create {action.ref.kind} ") for key in unknown)
 
 
-def _verify(
-    memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView, now_s: float
-) -> tuple[Memory, tuple[Read, ...]]:
-    """What has to be read before a step over the budget: of each broken group a pod that makes it so. A watch
-    that is late would have ready groups ended for broken ones that have long come back."""
+def _verify(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView) -> tuple[Read, ...]:
+    """What has to be read first. Before a step over the budget, of each broken group a pod that makes it so:
+    a watch that is late would have ready groups ended for broken ones that have long come back. Before
+    leaders are replaced while pods are of an unknown revision, the leader StatefulSet: that revision may be
+    newer than what was seen of it, or it may just be lost."""
+    if plan.unsure:
+        uid = "" if view.statefulset is None else view.statefulset.uid
+        return (Read(Ref("StatefulSet", lws.namespace, lws.name), "pods are of an unknown revision", uid),)
     if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
-        return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
-    since_s = now_s - memory.options.broken_after_s
+        return ()
     reads = []
     for index in indexes(view.broken):
         group = memory.groups.get(index).group
         unready = [pod for pod in (group.leader, *group.workers) if pod is not None and not _serves(pod)]
         pod = unready[0] if unready else group.leader
         name = names.leader_name(lws.name, index) if pod is None else pod.name
-        if memory.verified.get(name, -math.inf) < since_s:
-            reads.append(
-                Read(Ref("Pod", lws.namespace, name), "is it still unready?", pod.uid if pod else "")
-            )
-    return memory, tuple(reads)
+        if name not in memory.verified:
+            uid = "" if pod is None else pod.uid
+            reads.append(Read(Ref("Pod", lws.namespace, name), f"whether {name} is still unready", uid))
+    return tuple(reads)
+
+
+def _without_old_reads(memory: Memory, now_s: float) -> Memory:
+    since_s = now_s - memory.options.broken_after_s
+    fresh = {name: at_s for name, at_s in memory.verified.items() if at_s >= since_s}
+    return memory if len(fresh) == len(memory.verified) else evolve(memory, verified=FrozenMap(fresh))
 
 
 def _serves(pod: Pod) -> bool:

@@ -50,14 +50,16 @@ def trace(
     statefulset: LeaderStatefulSet | None,
     revisions: Iterable[Revision],
     remembered: FrozenMap[FrozenMap[Json]] = EMPTY,
+    used: Iterable[str] = (),
     *,
     template_is_live: bool = False,
 ) -> Lineage:
     """The lineage of a set. `revisions` are all that carry its label, its own or not.
 
-    `remembered` holds records, by key, of revisions that have been seen and are gone: one that is still
-    named is restored from there. `template_is_live` says that the leader StatefulSet carries what the live
-    spec renders, so that a lost record can be written again from it. Cost: the number of revisions.
+    `remembered` holds records, by key, of revisions that have been seen and are gone: one that the leader
+    StatefulSet or an object of a group (`used`, keys) still names is restored from there. `template_is_live`
+    says that the leader StatefulSet carries what the live spec renders, so that a lost record can be written
+    again from it. Cost: the number of revisions.
     """
     own = sorted(
         (r for r in revisions if owned_by(r.owner, lws.metadata.uid) and not r.terminating),
@@ -67,21 +69,30 @@ def trace(
     overlaid = {key: revision.overlay(lws, data) for key, data in records.items() if _readable(lws, data)}
     number = 1 + max((r.number for r in revisions), default=0)
     current = "" if statefulset is None else statefulset.labels.get(REVISION_KEY, "")
-    live = revision.meaning(lws)
     if current and current not in overlaid:
-        lost = remembered.get(current)
-        restored = revision.overlay(lws, lost) if lost is not None and _readable(lws, lost) else None
-        if restored is not None or template_is_live:
-            back = lws if restored is None else restored
-            return Lineage(
-                current,
-                False,
-                FrozenMap({**overlaid, current: back}),
-                revision.manifest(back, current, number),
-                "Missing",
-            )
-    same = [key for key, then in overlaid.items() if revision.meaning(then) == live]
-    sets = FrozenMap(overlaid)
+        back = _restored(lws, current, remembered) or (lws if template_is_live else None)
+        if back is not None:
+            return _with_missing(Lineage(current, False, FrozenMap(overlaid)), current, back, number)
+    lineage = _newest(lws, own, records, FrozenMap(overlaid), current, number)
+    if lineage.create is None:
+        for key in sorted(set(used) - {*overlaid, current}):
+            back = _restored(lws, key, remembered)
+            if back is not None:
+                return _with_missing(lineage, key, back, number)
+    return lineage
+
+
+def _newest(
+    lws: LeaderWorkerSet,
+    own: list[Revision],
+    records: dict[str, FrozenMap[Json]],
+    sets: FrozenMap[LeaderWorkerSet],
+    current: str,
+    number: int,
+) -> Lineage:
+    """Where the live spec leads: it is what the leaders are of, or an earlier revision, or a new one."""
+    live = revision.meaning(lws)
+    same = [key for key, then in sets.items() if revision.meaning(then) == live]
     if current in same:
         return Lineage(current, False, sets)
     if same:
@@ -95,13 +106,21 @@ def trace(
             raise_to=0 if reused is newest else newest.number + 1,
         )
     key = revision.new_key(live, records)
-    return Lineage(
-        key,
-        True,
-        sets.with_(key, lws),
-        revision.manifest(lws, key, number),
-        "New" if not current else "Updated",
-    )
+    occasion: Occasion = "New" if not current else "Updated"
+    return Lineage(key, True, sets.with_(key, lws), revision.manifest(lws, key, number), occasion)
+
+
+def _restored(
+    lws: LeaderWorkerSet, key: str, remembered: FrozenMap[FrozenMap[Json]]
+) -> LeaderWorkerSet | None:
+    lost = remembered.get(key)
+    return revision.overlay(lws, lost) if lost is not None and _readable(lws, lost) else None
+
+
+def _with_missing(lineage: Lineage, key: str, then: LeaderWorkerSet, number: int) -> Lineage:
+    """The lineage with a revision that is gone and is written again."""
+    create = revision.manifest(then, key, number)
+    return attrs.evolve(lineage, sets=lineage.sets.with_(key, then), create=create, occasion="Missing")
 
 
 def unneeded(

@@ -85,6 +85,7 @@ class SetView:
     digest: of the leader template as our own last write left it, "" where that is not known.
     broken: outdated groups that are not expected back. long_absent: a leader has been missing for longer
     than ABSENT_LEADER_S. recreations: the annotation to write on the leader StatefulSet, "" to leave it.
+    sure: the leader StatefulSet was read a moment ago.
     """
 
     lineage: Lineage
@@ -97,6 +98,7 @@ class SetView:
     broken: GroupSet = 0
     long_absent: bool = False
     recreations: str = ""
+    sure: bool = False
 
 
 @attrs.frozen
@@ -116,7 +118,9 @@ class SetPlan:
     """What a set should have now, apart from its groups' children.
 
     decision: the rollout's; None while there is no leader StatefulSet, or its revision is not created.
-    replace: leaders to delete so that they come back on the new revision. obsolete: revisions to delete.
+    replace: leaders to delete so that they come back on the new revision. unsure: there would be some, but
+    pods are of a revision that is not known, and nobody has made sure that the leader StatefulSet is as it
+    was seen. obsolete: revisions to delete.
     """
 
     lineage: Lineage
@@ -124,6 +128,7 @@ class SetPlan:
     service: Manifest | None = None
     decision: Decision | None = None
     replace: tuple[int, ...] = ()
+    unsure: bool = False
     obsolete: tuple[Revision, ...] = ()
 
 
@@ -175,12 +180,16 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         groups = attrs.evolve(groups, outdated=groups.present & ~view.summary.of_key(lineage.key))
     decision = decide(budget, position, groups, writes_template=writes)
     replace: tuple[int, ...] = ()
-    if ours and not writes and not view.long_absent and _may_replace(view, statefulset):
+    if ours and not writes and not view.long_absent and _observed(statefulset):
         native = view.summary.by_native.get(statefulset.update_revision, 0)
         stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native
         replace = choose_deletes(budget, position, decision, groups, stale)
+    unsure = bool(replace) and not view.sure and any(key not in lineage.sets for key in view.summary.using)
+    if unsure:
+        replace = ()
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
-    return SetPlan(lineage, leaders, service, decision, replace, _obsolete(lws, view, statefulset, decision))
+    obsolete = _obsolete(lws, view, statefulset, decision)
+    return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete)
 
 
 def plan_group(
@@ -341,11 +350,6 @@ def _template_is_ours(
     moves = not _observed(statefulset) or view.summary.present & ~native != 0
     heals = not complete or moves
     return not heals, heals
-
-
-def _may_replace(view: SetView, statefulset: LeaderStatefulSet) -> bool:
-    """Whether a deleted leader is sure to come back on the current revision."""
-    return _observed(statefulset) and all(key in view.lineage.sets for key in view.summary.using)
 
 
 def _leaders(

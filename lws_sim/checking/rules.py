@@ -73,6 +73,11 @@ def _judge_revision(memory: Memory, action: Create | Apply | Delete) -> list[Vio
         others = [one for one in memory.revisions.values() if one.key == deleted.key and one != deleted]
         if deleted.key in using and not others:
             return [Violation("revision", f"{deleted.name} is deleted, which {using[deleted.key]} is of")]
+    elif action.ref.kind == "ControllerRevision" and isinstance(action, Create):
+        key = str(dig(action.manifest, "metadata", "labels", names.REVISION_KEY))
+        for other in memory.revisions.values():
+            if key == other.key or action.manifest.get("data") == other.data:
+                return [Violation("revision", f"{action.ref.name} says what {other.name} does")]
     elif action.ref.kind == "StatefulSet" and lws is not None and action.ref.name == lws.name:
         key = str(dig(action.manifest, "metadata", "labels", names.REVISION_KEY))
         before = "" if leaders is None else leaders.labels.get(names.REVISION_KEY)

@@ -61,9 +61,40 @@ def _is_narrow(shape: Shape) -> bool:
     return shape.max_unavailable in (0, 1) and shape.max_surge in (0, 1)
 
 
+def _is_modest(shape: Shape) -> bool:
+    """Whether all orders of events of its rollout are at most some ten thousands of states."""
+    return shape.replicas * shape.size < 3 or (shape.size == 1 and shape.max_surge == 0)
+
+
+def as_late_as_can_be() -> list[Case]:
+    """The controller may be so late as it likes: every order of events that there is."""
+    cases = []
+    for gate in (False, True):
+        rollout = Scope(gate=gate, edits=("template",), slack=None)
+        for replicas, size in ((1, 1), (1, 2), (2, 1), (3, 1)):
+            known = shapes(replicas, size, partitions=replicas < 3)
+            cases += [Case("any order", shape, rollout) for shape in known if _is_modest(shape)]
+        one, two = Shape(replicas=1, size=1), Shape(replicas=2, size=1)
+        edits = attrs.evolve(rollout, edits=EVERYTHING)
+        cases += [
+            Case("any order, edits", one, attrs.evolve(edits, edit_count=2)),
+            Case("any order, edits", two, attrs.evolve(edits, edits=("template", "up", "down"))),
+            Case("any order, faults", one, attrs.evolve(edits, faults=MEMBERS, fault_count=1)),
+            Case("any order, faults", two, attrs.evolve(rollout, faults=("crash", "request"), fault_count=1)),
+            Case("any order, creation", one, attrs.evolve(edits, from_creation=True)),
+            Case("any order, creation", Shape(replicas=1, size=2), attrs.evolve(rollout, from_creation=True)),
+        ]
+    other = attrs.evolve(rollout, edit_count=2)
+    return [
+        *cases,
+        Case("any order, size", one, attrs.evolve(other, edits=("size", "template"))),
+        Case("any order, broken", one, attrs.evolve(other, edits=("broken", "partition", "template"))),
+    ]
+
+
 def bounded() -> list[Case]:
     """What every change of the project must pass."""
-    cases = []
+    cases = as_late_as_can_be()
     for gate, size, replicas in itertools.product((False, True), (1, 2), (1, 2, 3)):
         rollout = Scope(gate=gate, edits=("template",))
         cases += [
@@ -102,6 +133,15 @@ def bounded() -> list[Case]:
         alone = Shape(replicas=replicas, size=2, restart_policy="None")
         if replicas < 3:
             cases.append(Case("no restarts", alone, attrs.evolve(failing, faults=("member",))))
+        canary = Shape(replicas=3, size=1, max_unavailable=0, max_surge=1, partition=1)
+        one_failure = Scope(gate=gate, edits=("template",), faults=("member",), fault_count=1)
+        if replicas == 2:
+            old = Shape(replicas=2, size=2, partition=1)
+            cases += [
+                Case("old groups", old, one_failure),
+                Case("canary with surge", canary, one_failure),
+                Case("canary with surge", canary, attrs.evolve(one_failure, faults=("stuck",))),
+            ]
         created = Scope(gate=gate, edits=EVERYTHING, edit_count=1, from_creation=True)
         cases.append(Case("creation", Shape(replicas=min(replicas, 2), size=1), created))
     return cases

@@ -54,14 +54,18 @@ def cases() -> list[Case]:
     ]
 
 
-def first_finding() -> tuple[str, str]:
-    """The check and the case, two empty texts where nothing is noticed."""
-    try:
-        for stage in STAGES:
-            test_stage_always_is_answered_as_the_guide_has_it(stage)
-    except AssertionError:
-        return "stage table", f"stage {stage['stage']}"
+def first_finding(wanted: list[str]) -> tuple[str, str]:
+    """The check and the case, two empty texts where nothing is noticed. `wanted`: families of cases, "stages"
+    for the guide's table; all if it is empty."""
+    if not wanted or "stages" in wanted:
+        try:
+            for stage in STAGES:
+                test_stage_always_is_answered_as_the_guide_has_it(stage)
+        except AssertionError:
+            return "stage table", f"stage {stage['stage']}"
     for case in cases():
+        if wanted and case.family not in wanted:
+            continue
         try:
             report = case.explore(limit=70_000)
         except Exception as problem:  # a defect may break anything
@@ -76,7 +80,7 @@ def first_finding() -> tuple[str, str]:
 def main() -> None:
     """Print it as JSON."""
     gc.disable()
-    print(json.dumps(first_finding()))
+    print(json.dumps(first_finding(sys.argv[1:])))
 
 
 if __name__ == "__main__":

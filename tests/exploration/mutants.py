@@ -1,7 +1,7 @@
 """Deliberate defects of lws_core, each a bug that a controller of this kind has had or could have.
 
 Each is a place in the source that is written otherwise, in a copy of the package; the guide's stage table or
-the exploration of a few small sets must notice it, and nothing may be noticed without a defect.
+the exploration of a small set must notice it, and nothing may be noticed without a defect.
 `python tests/exploration/mutants.py [NAME...]` tells what notices which.
 """
 
@@ -25,10 +25,12 @@ _CACHES: Final = shutil.ignore_patterns("__pycache__")
 
 
 class Mutant(NamedTuple):
-    """A defect: what it is, the module, and the text that becomes another. The text stands there once."""
+    """A defect: what it is, the module, the check of first_finding.py in which it shows, and the text that
+    becomes another. The text stands there once."""
 
     name: str
     module: str
+    shows: str
     before: str
     after: str
 
@@ -38,60 +40,77 @@ MUTANTS: Final = [
     Mutant(
         "the budget is one group too wide",
         "rollout",
+        "canary with surge",
         "return max(0, self.replicas - self.max_unavailable)",
         "return max(0, self.replicas - self.max_unavailable - 1)",
     ),
     Mutant(
         "the budget is one group too narrow",
         "rollout",
+        "stages",
         "return max(0, self.replicas - self.max_unavailable)",
         "return max(0, self.replicas - self.max_unavailable + 1)",
     ),
     Mutant(
         "one leader too many is started",
         "rollout",
+        "stages",
         "return self.replicas + self.max_surge",
         "return self.replicas + self.max_surge + 1",
     ),
     Mutant(
         "the allowance ignores what must stay ready",
         "rollout",
+        "canary with surge",
         "allowance = max(0, staying.ready.bit_count() - budget.floor)",
         "allowance = staying.ready.bit_count()",
     ),
     Mutant(
         "the partition goes to the user's at once",
         "rollout",
+        "stages",
         "target = min(_released(budget, groups, staying), position.partition)",
         "target = budget.partition",
     ),
     Mutant(
         "the partition never comes down",
         "rollout",
+        "stages",
         "target = min(_released(budget, groups, staying), position.partition)",
         "target = position.partition",
     ),
     Mutant(
-        "the partition goes below the user's", "rollout", "    target = max(target, budget.partition)\n", ""
+        "the partition goes below the user's",
+        "rollout",
+        "partition",
+        "    target = max(target, budget.partition)\n",
+        "",
     ),
     Mutant(
         "a new template is written with a low partition",
         "rollout",
+        "stages",
         "return max(min(budget.replicas, position.replicas), safe, budget.partition)",
         "return budget.partition",
     ),
     Mutant(
-        "surge is never started", "rollout", "    wanted = budget.ceiling\n", "    wanted = budget.replicas\n"
+        "surge is never started",
+        "rollout",
+        "stages",
+        "    wanted = budget.ceiling\n",
+        "    wanted = budget.replicas\n",
     ),
     Mutant(
         "surge is never returned",
         "rollout",
+        "stages",
         "wanted = budget.replicas + max(0, unready - min(1, budget.max_unavailable))",
         "wanted = budget.ceiling",
     ),
     Mutant(
         "surge is returned as soon as it is ready",
         "rollout",
+        "stages",
         "    wanted = budget.ceiling\n    if unready <= budget.max_surge:",
         "    wanted = budget.ceiling\n    if groups.ready >> budget.replicas:\n"
         "        wanted = budget.replicas\n    elif unready <= budget.max_surge:",
@@ -99,12 +118,14 @@ MUTANTS: Final = [
     Mutant(
         "surge is returned early with maxUnavailable 0",
         "rollout",
+        "surge alone",
         "max(0, unready - min(1, budget.max_unavailable))",
         "max(0, unready - 1)",
     ),
     Mutant(
         "surge is kept after the rollout",
         "rollout",
+        "stages",
         "    if position.surge_out:\n        return min(position.replicas, wanted)\n"
         "    return budget.replicas",
         "    return max(budget.replicas, position.replicas)",
@@ -112,33 +133,42 @@ MUTANTS: Final = [
     Mutant(
         "scaling up waits for ever",
         "rollout",
+        "edits",
         "    if position.replicas < budget.replicas:\n        return budget.replicas\n    if rolling:",
         "    if position.replicas < budget.replicas:\n        return position.replicas\n    if rolling:",
     ),
     Mutant(
         "a group below the partition counts as one to replace",
         "rollout",
+        "canary with surge",
         "rolling = groups.outdated & span(budget.partition, budget.replicas) != 0",
         "rolling = groups.outdated != 0",
     ),
     Mutant(
         "broken groups wedge a rollout",
         "rollout",
+        "canary with surge",
         "        unready != 0\n        and",
         "        False\n        and",
     ),
     Mutant(
-        "the budget is exceeded without need", "rollout", "        and unready & ~groups.broken == 0\n", ""
+        "the budget is exceeded without need",
+        "rollout",
+        "stages",
+        "        and unready & ~groups.broken == 0\n",
+        "",
     ),
     # -- the pace
     Mutant(
         "the pace takes every outdated leader",
         "rollout",
+        "two faults",
         "chosen = candidates & ~groups.ready | top(candidates & groups.ready, decision.allowance)",
         "chosen = candidates",
     ),
     Mutant(
         "the pace goes below the partition",
+        "rollout",
         "rollout",
         "released = max(position.partition, decision.partition)",
         "released = 0",
@@ -146,50 +176,64 @@ MUTANTS: Final = [
     Mutant(
         "the pace trusts the computed partition alone",
         "rollout",
+        "rollout",
         "released = max(position.partition, decision.partition)",
         "released = decision.partition",
     ),
     Mutant(
         "a leader is deleted twice",
         "rollout",
+        "edits",
         "replaceable & ~groups.terminating & span(released, staying)",
         "replaceable & span(released, staying)",
     ),
     Mutant(
         "the pace deletes updated leaders",
         "plan",
+        "created",
         "stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native",
         "stale = view.summary.present",
     ),
     Mutant(
         "the pace does not wait for the StatefulSet controller",
         "plan",
-        "if ours and not writes and not view.long_absent and _may_replace(view, statefulset):",
+        "rollout",
+        "if ours and not writes and not view.long_absent and _observed(statefulset):",
         "if ours and not writes:",
     ),
     # -- what counts as ready
     Mutant(
         "a terminating pod counts as ready",
         "summary",
+        "broken",
         "return pod.ready and not pod.terminating and owned_by(pod.owner, owner_uid)",
         "return pod.ready and owned_by(pod.owner, owner_uid)",
     ),
     Mutant(
         "a group counts as ready with its leader",
         "summary",
+        "created",
         "and (size == 1 or (workers is not None and _all_serve(group.workers, workers, leader, size))),",
         "and True,",
     ),
     Mutant(
         "the workers of an earlier leader count",
         "summary",
+        "member",
         "return owned_by(statefulset.owner, leader.uid) and statefulset.revision_key == leader.revision_key",
         "return statefulset.revision_key == leader.revision_key",
     ),
-    Mutant("readiness is never seen", "summary", "        ready=whole\n", "        ready=False and whole\n"),
+    Mutant(
+        "readiness is never seen",
+        "summary",
+        "created",
+        "        ready=whole\n",
+        "        ready=False and whole\n",
+    ),
     Mutant(
         "a group that is gone still counts",
         "summary",
+        "member",
         "    if leader is None:\n        return GroupState(keys",
         "    if leader is None and not group.workers:\n        return GroupState(keys",
     ),
@@ -197,33 +241,42 @@ MUTANTS: Final = [
     Mutant(
         "an old group is rebuilt from the new template",
         "plan",
+        "old groups",
         "missing.append(worker_statefulset(then, leader, topology_value=value))",
         "missing.append(worker_statefulset(lws, leader, topology_value=value))",
     ),
     Mutant(
         "workers are made for a leader that ends",
         "plan",
+        "member",
         "if leader.terminating or isinstance(restart, Recreate):",
         "if isinstance(restart, Recreate):",
     ),
     Mutant(
         "a group is made while pods of its names are left",
         "diff",
+        "size",
         'return manifest["kind"] == "StatefulSet" and len(group.workers) > 0',
         "return False",
     ),
     Mutant(
-        "scaled away groups are still tended", "plan", "if group.index >= statefulset.replicas:", "if False:"
+        "scaled away groups are still tended",
+        "plan",
+        "faults in whole groups",
+        "if group.index >= statefulset.replicas:",
+        "if False:",
     ),
     Mutant(
         "workers that another leader owns are healed",
         "diff",
+        "size",
         '    if _standing_of(workers, leader) != "Own":\n        return ()\n',
         "",
     ),
     Mutant(
         "the workers are one too few",
         "plan",
+        "created",
         "workers = then.spec.leader_worker_template.size - 1",
         "workers = max(0, then.spec.leader_worker_template.size - 2)",
     ),
@@ -231,12 +284,14 @@ MUTANTS: Final = [
     Mutant(
         "a failure is not noticed",
         "restart",
+        "member",
         "    evidence = find_evidence(group, size, history.lost)\n    uid",
         "    evidence = None\n    uid",
     ),
     Mutant(
         "a recreation is not recorded first",
         "diff",
+        "member",
         "        if not plan.restart.recorded:\n"
         "            return Change()  # the record first: it is a part of the leader StatefulSet\n",
         "",
@@ -244,30 +299,35 @@ MUTANTS: Final = [
     Mutant(
         "a recreation that is recorded is forgotten",
         "restart",
+        "member",
         "if recreation is not None and recreation.leader_uid == uid:",
         "if False:",
     ),
     Mutant(
         "a group is recreated whatever the policy",
         "restart",
+        "no restarts",
         'if policy == "None" or leader is None or leader.terminating:',
         "if leader is None or leader.terminating:",
     ),
     Mutant(
         "a recreation is carried out on every leader that follows",
         "restart",
+        "member",
         "if recreation is not None and recreation.leader_uid == uid:",
         "if recreation is not None:",
     ),
     Mutant(
         "a recreation deletes in the background",
         "diff",
+        "old groups",
         'attrs.evolve(delete_leader(lws, leader, "Foreground", why), evidence=evidence)',
         'attrs.evolve(delete_leader(lws, leader, "Background", why), evidence=evidence)',
     ),
     Mutant(
         "a replaced member of any leader counts",
         "history",
+        "late groups",
         "    if leader.uid != history.leader_uid:\n        history = History(leader_uid=leader.uid)\n",
         "    history = attrs.evolve(history, leader_uid=leader.uid)\n",
     ),
@@ -275,33 +335,50 @@ MUTANTS: Final = [
     Mutant(
         "a revision is made for every look",
         "lineage",
+        "created",
         "    if current in same:\n        return",
         "    if False:\n        return",
     ),
     Mutant(
         "an earlier revision is not used again",
         "lineage",
+        "created",
         "    if same:\n        reused",
         "    if False:\n        reused",
     ),
     Mutant(
-        "revisions are never deleted", "plan", "return unneeded(lws, view.revisions, needed)", "return ()"
+        "revisions are never deleted",
+        "plan",
+        "edits",
+        "return unneeded(lws, view.revisions, needed)",
+        "return ()",
     ),
     Mutant(
         "a revision is deleted that pods are of",
         "plan",
+        "size",
         "needed = {view.lineage.key, *view.summary.using}",
         "needed = {view.lineage.key}",
     ),
     Mutant(
-        "revisions are deleted during a rollout",
+        "revisions are deleted as soon as no pod is of them",
         "plan",
-        "settled = isinstance(decision, Done) and view.lineage.create is None and _observed(statefulset)",
-        "settled = True",
+        "edits",
+        "    settled = isinstance(decision, Done) and view.lineage.create is None"
+        " and _observed(statefulset)\n"
+        "    if not settled or len(view.revisions) < 2:\n"
+        "        return ()\n"
+        "    needed = {view.lineage.key, *view.summary.using}\n"
+        "    for name in (statefulset.current_revision, statefulset.update_revision):\n"
+        "        if name not in view.native_keys:\n"
+        "            return ()\n"
+        "        needed.add(view.native_keys[name])\n",
+        "    needed = {view.lineage.key, *view.summary.using}\n",
     ),
     Mutant(
         "the leaders are written before their revision",
         "plan",
+        "created",
         "if lineage.create is not None and lineage.changes:",
         "if False:",
     ),
@@ -309,30 +386,35 @@ MUTANTS: Final = [
     Mutant(
         "every look writes the leader StatefulSet",
         "diff",
+        "created",
         "    if not reasons:\n        return Change()\n",
         "",
     ),
     Mutant(
         "replicas are taken from the live set alone",
         "plan",
+        "surge alone",
         "return Position(statefulset.replicas, statefulset.partition, applied)",
         "return Position(lws.spec.replicas, statefulset.partition, applied)",
     ),
     Mutant(
         "a new template is not written",
         "plan",
+        "edits",
         "    if view.lineage.changes:\n        record",
         "    if False:\n        record",
     ),
     Mutant(
         "a write carries no UID",
         "diff",
+        "edits",
         '        "uid": observed.uid,\n        "resourceVersion": observed',
         '        "resourceVersion": observed',
     ),
     Mutant(
         "a deletion carries no UID",
         "diff",
+        "surge",
         'Ref("Pod", lws.namespace, leader.name), leader.uid, leader.resource_version, propagation, why',
         'Ref("Pod", lws.namespace, leader.name), "", leader.resource_version, propagation, why',
     ),
@@ -340,30 +422,28 @@ MUTANTS: Final = [
     Mutant(
         "a request is sent again before it is answered",
         "controller",
+        "created",
         "if key in pending or not _is_due(memory, key, now_s):",
         "if not _is_due(memory, key, now_s):",
     ),
     Mutant(
         "a failed write is never tried again",
         "controller",
+        "late",
         "return retry is None or (not retry.read and retry.not_before_s <= now_s)",
         "return retry is None",
     ),
     Mutant(
-        "a deletion counts as under way after its answer",
-        "answers",
-        "        memory = evolve(memory, deleting=with_bit(memory.deleting, group, False))\n",
-        "        pass\n",
-    ),
-    Mutant(
         "an object that is gone stays in the view",
         "view",
+        "member",
         "            return _put(memory, thing.group_index, statefulset=None)",
         "            return memory",
     ),
     Mutant(
         "an edit is not noticed",
         "view",
+        "faults",
         "if before is not None and _decisive(before) == _decisive(lws):",
         "if before is not None:",
     ),
@@ -371,32 +451,43 @@ MUTANTS: Final = [
     Mutant(
         "Available while groups load",
         "status",
+        "created",
         "all_ready = span(0, spec.replicas) & ~summary.ready == 0",
         "all_ready = summary.ready != 0",
     ),
     Mutant(
         "the observed generation lags behind",
         "status",
+        "created",
         "        observed_generation=generation,",
         "        observed_generation=max(0, generation - 1),",
     ),
-    Mutant("a status is written for every look", "reporting", "    if status == lws.status or (", "    if ("),
+    Mutant(
+        "a status is written for every look",
+        "reporting",
+        "created",
+        "    if status == lws.status or (",
+        "    if (",
+    ),
     # -- numbers
     Mutant(
         "percentages of maxUnavailable round up",
         "scaling",
+        "percentages",
         "    return numerator // denominator\n",
         "    return -(-numerator // denominator)\n",
     ),
     Mutant(
         "percentages of maxSurge round up twice",
         "scaling",
+        "rollout",
         "    return -(-numerator // denominator)\n",
         "    return numerator // denominator + 1\n",
     ),
     Mutant(
         "scaling to zero is refused",
         "rollout",
+        "edits",
         "    wanted = _replicas(budget, position, groups, rolling)\n",
         "    wanted = max(1, _replicas(budget, position, groups, rolling))\n",
     ),
@@ -436,6 +527,7 @@ def noticed_by(sound: Path, mutant: Mutant | None) -> tuple[str, str]:
     that it is put into a copy of. Raises ValueError where there is no such place in the source any more."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(sound, folder, dirs_exist_ok=True)
+        shows = [] if mutant is None else [mutant.shows]
         if mutant is not None:
             source = Path(folder) / "lws_core" / f"{mutant.module}.py"
             text = source.read_text()
@@ -443,7 +535,7 @@ def noticed_by(sound: Path, mutant: Mutant | None) -> tuple[str, str]:
                 raise ValueError(f"the text is {text.count(mutant.before)} times in {source.name}, not once")
             source.write_text(text.replace(mutant.before, mutant.after))
         done = subprocess.run(
-            [sys.executable, "-m", "exploration.first_finding"],
+            [sys.executable, "-m", "exploration.first_finding", *shows],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([folder, str(ROOT / "tests")]),

@@ -8,12 +8,14 @@ import attrs
 import pytest
 from worlds import OWNER, Run, Shape
 
+from lws_core import names
 from lws_core.codec import decode
 from lws_core.values import evolve, freeze_map
 from lws_sim import scenario as script
 from lws_sim import simulation as simulating
 from lws_sim import world as cluster
 from lws_sim.cluster import kubelet
+from lws_sim.cluster.store import label, name_of, owners
 from lws_sim.deeds import Player
 from lws_sim.ends import differences, end_of
 from lws_sim.simulation import Simulation
@@ -200,6 +202,34 @@ def test_a_late_watch_of_pods_must_not_bring_the_ready_groups_below_the_floor() 
     simulation.take(script.Step((script.HoldWatch(("Pod",), held=False),)))
     trace = simulation.finish()
     assert (trace.summary.finished, trace.summary.violations) == (True, ())
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "operator-restarted"])
+def test_a_revision_that_was_deleted_by_hand_must_not_wedge_a_rollout(restarted: bool) -> None:
+    """With the gate on the StatefulSet controller replaces none while so many are unready."""
+    simulation = Simulation(script.Cluster(gate=True), strict=True)
+    simulation.bring_up(Shape(replicas=2, size=1).manifest)
+    broken = script.ChangeTemplate(load_s=script.NEVER)
+    for deed in (script.DeleteSet(), broken, broken):  # the second makes the set anew
+        simulation.take(script.Step((deed,)))
+        simulation.take(script.Step((), after_s=600.0))
+    (pod, _) = simulation.player.world.store.all("Pod")
+    lost = script.Target("ControllerRevision", revisions(simulation)[label(pod, names.REVISION_KEY)])
+    restart = (script.RestartOperator(),) if restarted else ()
+    simulation.take(script.Step((script.DeleteObject((lost,)), *restart)))
+    simulation.take(script.Step((script.ChangeTemplate(),), after_s=1.0))
+    summary = simulation.finish().summary
+    assert (summary.finished, summary.violations) == (True, ())
+
+
+def revisions(simulation: Simulation) -> dict[str, str]:
+    """The names of the set's own revisions, by key."""
+    found = simulation.player.world.store.all("ControllerRevision")
+    return {
+        label(revision, names.REVISION_KEY): name_of(revision)
+        for revision in found
+        if owners(revision)[0]["kind"] == names.KIND
+    }
 
 
 def test_steps_that_are_impossible_must_change_nothing() -> None:
