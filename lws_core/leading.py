@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from . import names
@@ -16,6 +18,9 @@ from .restart import encode_recreations
 from .rollout import Step
 from .spec import LeaderWorkerSet
 from .values import FrozenMap, evolve
+
+
+_FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
 
 
 def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet | None:
@@ -191,7 +196,7 @@ def _verify(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView) 
 
 
 def _without_old_reads(memory: Memory, now_s: float) -> Memory:
-    since_s = now_s - memory.options.broken_after_s
+    since_s = now_s - _FRESH_S
     fresh = {name: at_s for name, at_s in memory.verified.items() if at_s >= since_s}
     return memory if len(fresh) == len(memory.verified) else evolve(memory, verified=FrozenMap(fresh))
 
