@@ -19,7 +19,6 @@ from .rollout import Step
 from .spec import LeaderWorkerSet
 from .values import FrozenMap, evolve
 
-
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
 
 

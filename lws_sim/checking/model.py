@@ -166,6 +166,11 @@ class Model:
         """A request."""
         return self._actions.values[number]
 
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All requests that the controller has decided on."""
+        return tuple(self._actions.values)
+
     def ready(self, state: State) -> frozenset[int]:
         """The groups that serve in a state."""
         if state.cluster not in self._ready:
