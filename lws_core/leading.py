@@ -9,7 +9,7 @@ import attrs
 from . import names
 from .actions import Apply, Create, Event, Read, Ref, Request, TakeFields
 from .answers import action_key
-from .bits import GroupSet, below, indexes, members
+from .bits import GroupSet, below, indexes, members, span
 from .diff import diff_set
 from .memory import Memory
 from .observed import LeaderStatefulSet, Pod, owned_by
@@ -17,7 +17,7 @@ from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_s
 from .restart import encode_recreations
 from .rollout import Step
 from .spec import LeaderWorkerSet
-from .values import FrozenMap, evolve
+from .values import EMPTY, FrozenMap, evolve
 
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
 
@@ -51,13 +51,16 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     )
     memory = _note_progress(memory, view, now_s)
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
-    reads = _verify(memory, lws, plan, view)
-    if reads:
-        return memory, (*reads, *(action for action in actions if isinstance(action, Create)))
+    if not _writes_template(plan):
+        memory, reads = _verify(memory, lws, plan, view)
+        if reads or memory.exposed:
+            return memory, (*reads, *(action for action in actions if isinstance(action, Create)))
     if _is_under_way(memory, lws):
         return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
+        if _writes_template(plan):
+            memory = evolve(memory, exposed=memory.exposed | _exposed(view))
     return memory, actions
 
 
@@ -172,16 +175,26 @@ def _waits_for_revision(memory: Memory, action: Request) -> bool:
     return any(key != mine and key.startswith(f"Create {action.ref.kind} ") for key in unknown)
 
 
-def _verify(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView) -> tuple[Read, ...]:
-    """What has to be read first. Before a step over the budget, of each broken group a pod that makes it so:
-    a watch that is late would have ready groups ended for broken ones that have long come back. Before
-    leaders are replaced while pods are of an unknown revision, the leader StatefulSet: that revision may be
-    newer than what was seen of it, or it may just be lost."""
+def _verify(
+    memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView
+) -> tuple[Memory, tuple[Read, ...]]:
+    """What has to be read first, as a watch that is late would cost ready groups.
+
+    After a new template, the leaders that the one before had exposed, once the StatefulSet controller goes by
+    the new one: they may be gone, and do not count as serving. Before leaders are replaced while pods are of
+    an unknown revision, the leader StatefulSet: that revision may be newer than what was seen of it, or it
+    may just be lost. Before a step over the budget, of each broken group a pod that makes it so.
+    """
+    if memory.exposed:
+        memory, of_leaders = _verify_exposed(memory, lws, view)
+        if memory.exposed:
+            return memory, of_leaders
     if plan.unsure:
         uid = "" if view.statefulset is None else view.statefulset.uid
-        return (Read(Ref("StatefulSet", lws.namespace, lws.name), "pods are of an unknown revision", uid),)
+        ref = Ref("StatefulSet", lws.namespace, lws.name)
+        return memory, (Read(ref, "pods are of an unknown revision", uid),)
     if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
-        return ()
+        return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
     reads = []
     for index in indexes(view.broken):
         group = memory.groups.get(index).group
@@ -191,7 +204,37 @@ def _verify(memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView) 
         if name not in memory.verified:
             uid = "" if pod is None else pod.uid
             reads.append(Read(Ref("Pod", lws.namespace, name), f"whether {name} is still unready", uid))
-    return tuple(reads)
+    return memory, tuple(reads)
+
+
+def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tuple[Memory, tuple[Read, ...]]:
+    statefulset = view.statefulset
+    if statefulset is None:
+        return evolve(memory, exposed=0), ()
+    living = memory.exposed & view.summary.present & ~view.summary.terminating
+    leaders = tuple(_leaders(memory, tuple(indexes(living))).values())
+    if statefulset.observed_generation < statefulset.generation:  # too early to look
+        return evolve(memory, verified=memory.verified.without(*(leader.name for leader in leaders))), ()
+    reads = tuple(
+        Read(Ref("Pod", lws.namespace, leader.name), "it may have been replaced unseen", leader.uid)
+        for leader in leaders
+        if leader.name not in memory.verified
+    )
+    return memory if reads else evolve(memory, exposed=0), reads
+
+
+def _exposed(view: SetView) -> GroupSet:
+    """The groups that serve, and that the StatefulSet controller may replace by the stored template."""
+    statefulset = view.statefulset
+    if statefulset is None:
+        return 0
+    key = statefulset.labels.get(names.REVISION_KEY, "")
+    outdated_then = view.summary.present & ~view.summary.of_key(key)
+    return view.summary.ready & outdated_then & span(statefulset.partition, statefulset.replicas)
+
+
+def _writes_template(plan: SetPlan) -> bool:
+    return plan.leaders is not None and plan.leaders.writes_template
 
 
 def _without_old_reads(memory: Memory, now_s: float) -> Memory:

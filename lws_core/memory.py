@@ -108,7 +108,9 @@ class Memory:
     What the view cannot tell: remembered (records of revisions seen, by key), digest (of the leader template
     that our own last write left), written (replicas and partition that it left), recreating (recreations
     decided and not yet recorded in the cluster, by group index), recorded (those that are), verified (when
-    pods, and the leader StatefulSet, were last read, by name; epoch seconds; what is long ago is left out).
+    pods, and the leader StatefulSet, were last read, by name; epoch seconds; what is long ago is left out),
+    exposed (groups that served when a new template was written, and that the StatefulSet controller may have
+    replaced before by the one until then).
 
     What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
@@ -148,6 +150,7 @@ class Memory:
     digest: str = ""
     written: tuple[int, int] | None = None
     verified: FrozenMap[float] = EMPTY
+    exposed: GroupSet = 0
     recreating: FrozenMap[Recreation] = EMPTY
     recorded: FrozenMap[Recreation] = EMPTY
 

@@ -124,12 +124,13 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     """The next step of a rollout, from what is observed now.
 
     `writes_template`: the leader template goes into the same write (with a new revision, or to heal it), so
-    the partition starts at the top; `groups.outdated` is then judged by that template. Cost: a few dozen
+    the partition starts at the top, and no ready group is given up; `groups.outdated` is then judged by that
+    template. Cost: a few dozen
     operations on group sets, whatever the number of groups.
     """
     rolling = groups.outdated & span(budget.partition, budget.replicas) != 0
     wanted = _replicas(budget, position, groups, rolling)
-    wedged = _wedged(budget, position, groups, wanted)
+    wedged = not writes_template and _wedged(budget, position, groups, wanted)
     replicas = wanted
     if rolling or position.surge_out:
         replicas = _keep_serving(budget, position, groups, wanted, wedged)

@@ -50,9 +50,7 @@ class Scope:
     def explorer(self, manifest: Object) -> Explorer:
         """The exploration of a set, before its first step."""
         model = self.model(manifest)
-        # An edit that a late view lacks counts as coming after the steps that were allowed before it.
-        in_time = self.slack == 1 or self.edit_count <= 1
-        return Explorer(model, self.start(model), keeps_floor=in_time and not self.from_creation)
+        return Explorer(model, self.start(model), keeps_floor=not self.from_creation)
 
 
 def recheck(manifest: Object, scope: Scope, trace: tuple[Label, ...]) -> Finding | None:

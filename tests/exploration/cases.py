@@ -82,6 +82,7 @@ def as_late_as_can_be() -> list[Case]:
         cases += [
             Case("any order, edits", one, attrs.evolve(edits, edit_count=2)),
             Case("any order, edits", two, attrs.evolve(edits, edits=("template", "up", "down"))),
+            Case("any order, edits", two, attrs.evolve(edits, edits=("template", "revert"), edit_count=2)),
             Case("any order, faults", one, attrs.evolve(edits, faults=MEMBERS, fault_count=1)),
             Case("any order, faults", two, attrs.evolve(rollout, faults=("crash", "request"), fault_count=1)),
             Case("any order, creation", one, attrs.evolve(edits, from_creation=True)),

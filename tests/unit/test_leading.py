@@ -16,6 +16,7 @@ from lws_core.rollout import Blocked, Step
 from lws_core.sights import Outcome
 
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
+THIRD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:3"}]}}
 PAIRS = a_set(template={"size": 2, "restartPolicy": "None"})
 
 
@@ -55,6 +56,26 @@ def test_broken_old_group_at_the_lowest_index_never_wedges_a_rollout() -> None:
     assert bench.cluster.leaders.partition == 2
     bench.run()
     assert bench.memory.summary.ready == 0b111
+
+
+def test_leaders_that_the_template_before_has_exposed_always_are_read_before_others_are() -> None:
+    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
+    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    while bench.cluster.leaders.partition != 2:
+        for action in bench.look():
+            bench.hear(action)  # leader 2 may go now; as far as is known it has not
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=THIRD)
+    bench.settle()
+    assert (bench.cluster.leaders.partition, bench.memory.exposed) == (3, 0b100)
+    bench.cluster.run_leaders()  # before, it may still have gone by the template before
+    (read,) = bench.look()
+    assert writes([read]) == ["Read Pod serve-2"]
+    bench.hear(read)
+    assert f"Apply StatefulSet {NAME}" in writes(bench.look())
+    assert bench.memory.exposed == 0
 
 
 def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:

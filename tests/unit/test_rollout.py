@@ -34,6 +34,12 @@ def test_look_that_changes_nothing_always_says_what_it_waits_for(
     assert waits(FOUR, position, states) == (reason, groups)
 
 
+def test_template_write_never_gives_up_a_ready_group_for_broken_ones() -> None:
+    groups = groups_in("xo", broken=0b1)
+    assert decide(Budget(2), Position(2, 2, 2), groups) == Step(2, 0, 1, over_budget=True)
+    assert decide(Budget(2), Position(2, 2, 2), groups, writes_template=True) == Step(2, 2, 0)
+
+
 def test_set_at_rest_always_is_done() -> None:
     assert decide(FOUR, Position(4, 0, 4), groups_in("nnnn")) == Done(4, 0, 1)
     assert decide(Budget(0), Position(0, 0, 0), groups_in("")) == Done(0, 0, 0)
