@@ -113,7 +113,8 @@ def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memor
         owner for owner in memory.doubted if (owner.kind, owner.name) != (action.ref.kind, action.ref.name)
     )
     memory = evolve(memory, retries=FrozenMap(retries), doubted=doubted)
-    if action.ref.kind == "Pod" or (memory.lws is not None and action.ref.name == memory.lws.name):
+    is_leaders = action.ref.kind == "StatefulSet" and group_of(memory, action.ref) < 0
+    if action.ref.kind == "Pod" or is_leaders:
         memory = evolve(memory, verified=memory.verified.with_(action.ref.name, now_s))
     if outcome.thing is not None:
         return see(memory, outcome.thing, answer=True)
