@@ -112,8 +112,11 @@ def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memor
     doubted = tuple(
         owner for owner in memory.doubted if (owner.kind, owner.name) != (action.ref.kind, action.ref.name)
     )
+    group = group_of(memory, action.ref)
+    if len(doubted) < len(memory.doubted) and group >= 0:  # its children have been waiting for this
+        memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
     memory = evolve(memory, retries=FrozenMap(retries), doubted=doubted)
-    is_leaders = action.ref.kind == "StatefulSet" and group_of(memory, action.ref) < 0
+    is_leaders = action.ref.kind == "StatefulSet" and group < 0
     if action.ref.kind == "Pod" or is_leaders:
         memory = evolve(memory, verified=memory.verified.with_(action.ref.name, now_s))
     if outcome.thing is not None:

@@ -328,7 +328,7 @@ def test_child_that_vanishes_never_is_made_again_for_an_owner_that_is_gone_unsee
 
 
 def test_owner_in_doubt_always_is_read_until_it_is_answered() -> None:
-    bench = at_rest(PAIRS)
+    bench = at_rest(a_set(template={"size": 2, "restartPolicy": "None"}))
     bench.cluster.drop("Service", NAME)
     (read,) = bench.look()
     bench.hear(read, Outcome(503))
@@ -337,6 +337,8 @@ def test_owner_in_doubt_always_is_read_until_it_is_answered() -> None:
     assert bench.look() == (read,)
     bench.hear(read)
     assert writes(bench.look()) == [f"Create Service {NAME}"]
+    bench.cluster.drop("StatefulSet", "serve-1")
+    assert "Create StatefulSet serve-1" in writes(bench.settle())
 
 
 def revisions(bench: Bench) -> dict[str, Json]:
