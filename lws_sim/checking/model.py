@@ -35,11 +35,13 @@ from lws_sim.census import Census, count
 from lws_sim.cluster import api, kubelet, statefulset
 from lws_sim.cluster.store import (
     Object,
+    Store,
     key_of,
     label,
     meta,
     name_of,
     namespace_of,
+    owners,
     terminating,
     uid_of,
     with_meta,
@@ -54,9 +56,10 @@ from .rules import judge_more
 OPTIONS: Final = Options(progress_deadline_s=1e9, status_interval_s=0.0)
 _FAR_S: Final = 1e6  # later than this is never
 _LOST: Final = 0
-FAULTS: Final = ("member", "crash", "request", "stuck")
+FAULTS: Final = ("member", "crash", "request", "stuck", "object")
 """What may go wrong: a pod's container restarts or it is killed; the controller starts anew; a request is
-lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is replaced."""
+lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is replaced;
+somebody deletes a Service, a revision or a StatefulSet of workers."""
 
 Label: TypeAlias = tuple[str, ...]
 """A move in words: what moves, and how."""
@@ -130,13 +133,12 @@ class Model:
         self._carried: dict[tuple[int, int, float], tuple[int, int]] = {}
         self._heard: dict[tuple[int, int, int, float], int] = {}
         self._stirred: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
-        self._hurt: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
+        self._befallen: dict[tuple[str, int, float], tuple[tuple[Label, int, bool], ...]] = {}
         self._lineages: dict[Lineage, Lineage] = {}
         self._ready: dict[int, frozenset[int]] = {}
         self._shown: dict[int, dict[tuple[str, str], Thing]] = {}
         self._things: dict[str, Thing | None] = {}
         self._known: dict[object, LeaderWorkerSet] = {}
-        self._fallen: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
         self._edited: dict[tuple[int, int], int] = {}
 
     # -- what the numbers mean
@@ -287,13 +289,11 @@ class Model:
     def _faults(self, state: State) -> Iterator[Move]:
         left = state._replace(faults=state.faults - 1)
         now_s = state.now_s
-        if "member" in self.faults and not self._is_late(state):
-            for how, after in self._hurts(state.cluster, now_s):
-                owed = state.owed + self._recreates
-                yield Move(how, self._moved(left, after)._replace(owed=owed), "fault")
-        if "stuck" in self.faults and not self._is_late(state):
-            for how, after in self._falls(state.cluster, now_s):
-                yield Move(how, self._moved(left, after), "fault")
+        for kind in _HARMS if not self._is_late(state) else ():
+            if kind in self.faults:
+                for how, after, ends in self._befalls(kind, state.cluster, now_s):
+                    owed = state.owed + (ends and self._recreates)
+                    yield Move(how, self._moved(left, after)._replace(owed=owed), "fault")
         if "crash" in self.faults:
             memory = self._restart(state.cluster, now_s)
             if memory != state.memory or state.sends:
@@ -319,34 +319,16 @@ class Model:
         ):
             yield Move((how, words), self._counted(now._replace(sends=rest)), "fault")
 
-    def _hurts(self, number: int, now_s: float) -> tuple[tuple[Label, int], ...]:
-        """What can befall a pod: its container restarts, or it is killed."""
-        if (number, now_s) not in self._hurt:
-            world, found = self._worlds[number], []
-            for pod in world.store.all("Pod"):
-                if terminating(pod) or dig(pod, "status", "phase") != "Running":
-                    continue
-                store = kubelet.restart_container(world.store, pod, now_s)
-                found.append((("restart", name_of(pod)), self._settle(cluster.write(world, store))))
-                store, _ = api.delete(world.store, key_of(pod), now_s, grace_s=0)
-                found.append((("kill", name_of(pod)), self._settle(cluster.write(world, store))))
-            self._hurt[number, now_s] = tuple(found)
-        return self._hurt[number, now_s]
-
-    def _falls(self, number: int, now_s: float) -> tuple[tuple[Label, int], ...]:
-        """Each leader that is ready may fall unready for good."""
-        if (number, now_s) not in self._fallen:
-            world, found = self._worlds[number], []
-            for pod in world.store.all("Pod"):
-                if _leads(pod) and statefulset.facts(pod).available:
-                    store = kubelet.set_ready(world.store, pod, False, now_s)
-                    fallen = store.objects.get(key_of(pod))
-                    assert fallen is not None
-                    notes = as_map(meta(fallen).get("annotations")).with_(cluster.LOAD, "never")
-                    store, _ = store.replace(fallen, with_meta(fallen, annotations=notes))
-                    found.append((("fall", name_of(pod)), self._settle(cluster.write(world, store))))
-            self._fallen[number, now_s] = tuple(found)
-        return self._fallen[number, now_s]
+    def _befalls(self, kind: str, number: int, now_s: float) -> tuple[tuple[Label, int, bool], ...]:
+        """What can befall objects of a cluster: how, the cluster after it, and whether a member is lost."""
+        key = (kind, number, now_s)
+        if key not in self._befallen:
+            world = self._worlds[number]
+            self._befallen[key] = tuple(
+                (how, self._settle(cluster.write(world, store)), ends)
+                for how, store, ends in _HARMS[kind](world.store, self.name, now_s)
+            )
+        return self._befallen[key]
 
     # -- the controller
 
@@ -615,3 +597,36 @@ def _loads(pod: Object) -> bool:
 
 def _leads(pod: Object) -> bool:
     return label(pod, names.WORKER_INDEX) == "0"
+
+
+def _hurts(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
+    """A container of a pod restarts, or the pod is killed."""
+    for pod in store.all("Pod"):
+        if not terminating(pod) and dig(pod, "status", "phase") == "Running":
+            yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), True
+            yield ("kill", name_of(pod)), api.delete(store, key_of(pod), now_s, grace_s=0)[0], True
+
+
+def _falls(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
+    """A leader that is ready falls unready for good."""
+    for pod in store.all("Pod"):
+        if _leads(pod) and statefulset.facts(pod).available:
+            after = kubelet.set_ready(store, pod, False, now_s)
+            fallen = after.objects.get(key_of(pod))
+            assert fallen is not None
+            notes = as_map(meta(fallen).get("annotations")).with_(cluster.LOAD, "never")
+            after, _obj = after.replace(fallen, with_meta(fallen, annotations=notes))
+            yield ("fall", name_of(pod)), after, False
+
+
+def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
+    """Somebody deletes a child: not the leader StatefulSet, with which all groups go."""
+    for kind in ("StatefulSet", "Service", "ControllerRevision"):
+        for obj in store.all(kind):
+            is_native = any(owner.get("kind") == "StatefulSet" for owner in owners(obj))
+            if not terminating(obj) and not is_native and (kind, name_of(obj)) != ("StatefulSet", set_name):
+                after, _ = api.delete(store, key_of(obj), now_s)
+                yield ("delete by hand", f"{kind} {name_of(obj)}"), after, kind == "StatefulSet"
+
+
+_HARMS: Final = {"member": _hurts, "stuck": _falls, "object": _deletions}

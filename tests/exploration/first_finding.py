@@ -42,6 +42,7 @@ def cases() -> list[Case]:
         Case("member", two, member),
         Case("old groups", attrs.evolve(two, partition=1), attrs.evolve(member, edit_count=1)),
         Case("no restarts", attrs.evolve(two, restart_policy="None"), member),
+        Case("deletions", attrs.evolve(two, restart_policy="None"), attrs.evolve(member, faults=("object",))),
         Case("whole groups", two, everything),
         Case("size", two, Scope(edits=("size", "template"), edit_count=2)),
         Case("twice", attrs.evolve(three, replicas=2), twice),
