@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import attrs
 from control_plane import ControlPlane
@@ -249,6 +249,8 @@ def baseline_of(lives: Iterable[tuple[Policy, NoFaults]]) -> Baseline:
 class Upsets:
     """What befalls the control plane of all sets, by a seed: to be called again and again, at leisure."""
 
+    KINDS: ClassVar[tuple[str, ...]] = ("API server restarted", "etcd restarted", "etcd compacted")
+
     def __init__(self, plane: ControlPlane, seed: int, every_s: tuple[float, float] = (8.0, 16.0)) -> None:
         self.count: Counter[str] = Counter()
         self._plane, self._every_s = plane, every_s
@@ -261,7 +263,7 @@ class Upsets:
         if time.monotonic() < self._next_s:
             return
         if not self._deeds:  # each kind once before any comes again
-            self._deeds = ["API server restarted", "etcd restarted", "etcd compacted"]
+            self._deeds = list(self.KINDS)
             self._chance.shuffle(self._deeds)
         deed = self._deeds.pop()
         self.count[deed] += 1
