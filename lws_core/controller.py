@@ -194,7 +194,7 @@ def _read_owner(memory: Memory, namespace: str, owner: Owner) -> Read:
 
 def _is_for(action: Request, owners: Collection[Owner]) -> bool:
     """Whether an action creates a child of one of these."""
-    if not isinstance(action, Create):
+    if not owners or not isinstance(action, Create):
         return False
     references = as_maps(dig(action.manifest, "metadata", "ownerReferences"))
     return any(reference.get("uid") == owner.uid for reference in references for owner in owners)

@@ -137,9 +137,9 @@ def bounded() -> list[Case]:
         alone = Shape(replicas=replicas, size=2, restart_policy="None")
         if replicas < 3:
             cases.append(Case("no restarts", alone, attrs.evolve(failing, faults=("member", "object"))))
-        canary = Shape(replicas=3, size=1, max_unavailable=0, max_surge=1, partition=1)
-        one_failure = Scope(gate=gate, edits=("template",), faults=("member",), fault_count=1)
         if replicas == 2:
+            canary = Shape(replicas=3, size=1, max_unavailable=0, max_surge=1, partition=1)
+            one_failure = Scope(gate=gate, edits=("template",), faults=("member",), fault_count=1)
             old = Shape(replicas=2, size=2, partition=1)
             cases += [
                 Case("old groups", old, one_failure),

@@ -527,8 +527,9 @@ def noticed_by(sound: Path, mutant: Mutant | None) -> tuple[str, str]:
     that it is put into a copy of. Raises ValueError where there is no such place in the source any more."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(sound, folder, dirs_exist_ok=True)
-        shows = [] if mutant is None else [mutant.shows]
+        shows = []
         if mutant is not None:
+            shows.append(mutant.shows)
             source = Path(folder) / "lws_core" / f"{mutant.module}.py"
             text = source.read_text()
             if text.count(mutant.before) != 1:
