@@ -6,7 +6,8 @@ denial's text itself, from the webhook's name and the message given here (apiser
 pkg/admission/plugin/webhook/errors).
 
 Guarantees: whatever bytes come, there is a reply. What is no review gets status 400; a review that is about
-something else, holds no object, or makes the code fail is denied. Nothing is allowed that was not judged.
+something else, holds no object or one nested too deep, or makes the code fail is denied. Nothing is allowed
+that was not judged.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from lws_core.values import FrozenMap, Json, as_map
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 MAX_DEPTH: Final = 100
-"""Levels of nesting that a review may have; an object of the API has some 20."""
+"""Levels of nesting that an object under review may have; one of the API has some 20. An API server asks
+about deeper ones too, as it asks before it looks at the types of fields."""
 
 MAX_VALUES: Final = 400_000
 """Values that a review may hold; decoded they take up to half a kilobyte each."""
@@ -38,6 +40,7 @@ MAX_VALUES: Final = 400_000
 _LONGEST_TOLD: Final = 400
 _OPERATIONS: Final = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 _JUDGED: Final = ("CREATE", "UPDATE")
+_OBJECTS: Final = ("object", "oldObject")
 
 
 class Malformed(ValueError):
@@ -46,7 +49,7 @@ class Malformed(ValueError):
 
 @attrs.frozen
 class Reply:
-    """What to answer over HTTP. code: the status; body: a review, or for an error a line of plain text.
+    """What to answer over HTTP. code: the status; body: a review, or for an error a Status.
 
     about: what was asked, in words for a log, on one line and without what the object holds.
     failure: the exception behind a denial that is our own fault.
@@ -73,12 +76,13 @@ class _Verdict:
 
 @attrs.frozen
 class _Request:
-    """The parts of a review's request that answers depend on."""
+    """The parts of a review's request that answers depend on; too_deep: without its objects."""
 
     uid: str
     operation: str
     what: str
     request: FrozenMap[Json]
+    too_deep: bool = False
 
     def object(self, field: str = "object") -> FrozenMap[Json] | None:
         found = self.request.get(field)
@@ -105,7 +109,7 @@ def respond(path: str, body: bytes, options: Options) -> Reply:
     if endpoint is None:
         return _refusal(404, "there is no webhook at this path")
     try:
-        request = _request(_decoded(body))
+        request = _request(body)
     except Malformed as problem:
         return _refusal(400, str(problem))
     about = f"{request.operation} of {request.what}"
@@ -122,26 +126,55 @@ def respond(path: str, body: bytes, options: Options) -> Reply:
 
 
 def _refusal(code: int, text: str) -> Reply:
-    return Reply(code, f"{text}\n".encode(errors="replace"), "text/plain; charset=utf-8")
+    # A Status, as API servers hand on the message of nothing else (client-go: rest/request.go).
+    status = {"apiVersion": "v1", "kind": "Status", **_failure(text, code, "BadRequest")}
+    return Reply(code, orjson.dumps(status))
 
 
 # -- reading a review
 
 
-def _decoded(body: bytes) -> FrozenMap[Json]:
+def _request(body: bytes) -> _Request:
+    """The request in a review. Raises Malformed."""
+    review = _decoded(body)
+    for field, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
+        if review.get(field) != wanted:
+            raise Malformed(f"{field} must be {wanted}")
+    found = review.get("request")
+    if not isinstance(found, dict):
+        raise Malformed("the review holds no request")
+    request, too_deep = _frozen_request(found)
+    uid, operation = request.get("uid"), request.get("operation")
+    if not isinstance(uid, str) or not uid:
+        raise Malformed("request.uid must be a text")
+    if operation not in _OPERATIONS:
+        raise Malformed(f"request.operation must be one of {', '.join(_OPERATIONS)}")
+    return _Request(uid, str(operation), _what(request), request, too_deep)
+
+
+def _decoded(body: bytes) -> dict[str, object]:
     if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:
         raise Malformed(f"the body holds more than {MAX_VALUES} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
         raise Malformed(f"the body is not JSON: {problem}") from None
-    try:
-        frozen = _frozen(value, MAX_DEPTH)
-    except RecursionError:
-        raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep") from None
-    if not isinstance(frozen, FrozenMap):
+    if not isinstance(value, dict):
         raise Malformed(f"the body is not an {KIND} but a JSON value of another type")
-    return frozen
+    return value
+
+
+def _frozen_request(request: dict[str, object]) -> tuple[FrozenMap[Json], bool]:
+    """A request as immutable values, and whether it is so without its objects, which are nested too deep."""
+    try:
+        return FrozenMap({key: _frozen(item, MAX_DEPTH) for key, item in request.items()}), False
+    except RecursionError:
+        pass
+    about = {key: item for key, item in request.items() if key not in _OBJECTS}
+    try:
+        return FrozenMap({key: _frozen(item, MAX_DEPTH) for key, item in about.items()}), True
+    except RecursionError:
+        raise Malformed(f"the request is nested more than {MAX_DEPTH} levels deep") from None
 
 
 def _frozen(value: object, depth: int) -> Json:
@@ -158,21 +191,6 @@ def _frozen(value: object, depth: int) -> Json:
         case _:
             scalar: Json = value  # type: ignore[assignment]  # orjson gives nothing else
             return scalar
-
-
-def _request(review: FrozenMap[Json]) -> _Request:
-    for field, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
-        if review.get(field) != wanted:
-            raise Malformed(f"{field} must be {wanted}")
-    request = review.get("request")
-    if not isinstance(request, FrozenMap):
-        raise Malformed("the review holds no request")
-    uid, operation = request.get("uid"), request.get("operation")
-    if not isinstance(uid, str) or not uid:
-        raise Malformed("request.uid must be a text")
-    if operation not in _OPERATIONS:
-        raise Malformed(f"request.operation must be one of {', '.join(_OPERATIONS)}")
-    return _Request(uid, str(operation), _what(request), request)
 
 
 def _what(request: FrozenMap[Json]) -> str:
@@ -196,6 +214,8 @@ def _judged(endpoint: _Endpoint, request: _Request, options: Options) -> _Verdic
         return _denied(misplaced, 400, "BadRequest")
     if request.operation not in _JUDGED:
         return _Verdict()
+    if request.too_deep:
+        return _denied(f"the object is nested more than {MAX_DEPTH} levels deep", 422, "Invalid")
     found = request.object()
     if found is None:
         return _denied("request.object must be an object", 400, "BadRequest")
@@ -271,15 +291,15 @@ def _denied(message: str, code: int, reason: str) -> _Verdict:
     return _Verdict(message=message, code=code, reason=reason)
 
 
+def _failure(message: str, code: int, reason: str) -> dict[str, object]:
+    """A Status of the API, without its kind."""
+    return {"status": "Failure", "message": message, "reason": reason, "code": code}
+
+
 def _response(request: _Request, verdict: _Verdict) -> dict[str, object]:
     response: dict[str, object] = {"uid": request.uid, "allowed": not verdict.code}
     if verdict.code:
-        response["status"] = {
-            "status": "Failure",
-            "message": verdict.message,
-            "reason": verdict.reason,
-            "code": verdict.code,
-        }
+        response["status"] = _failure(verdict.message, verdict.code, verdict.reason)
     if verdict.patched is not None:
         patch = json_patch(request.object(), verdict.patched)
         if patch:

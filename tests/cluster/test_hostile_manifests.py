@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import random
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import hostile
+import pytest
 from client import Refused
 from operator_process import Operator
 from sandbox import Sandbox
@@ -17,6 +19,7 @@ from test_crd import _told_apart
 
 from lws_core.values import as_map, freeze
 from lws_runtime.cli.loading import admit
+from lws_runtime.webhook.reviews import MAX_VALUES
 
 COUNT = 3000 if os.environ.get("LWS_PROFILE") == "long" else 300
 BUDGET = ("maxUnavailable", "maxSurge")
@@ -30,13 +33,30 @@ def test_mutated_set_is_judged_alike_by_the_server_with_its_webhooks_and_by_lws_
     for number in range(first, first + COUNT):
         chance = random.Random(number)
         manifest = _mutated(chance, copy.deepcopy(chance.choice(bases)))
-        told, found = refusal(sandbox, manifest), admit(as_map(freeze(manifest)))[1].errors
+        told, found = refusal(sandbox, manifest, number), admit(as_map(freeze(manifest)))[1].errors
         refused += bool(told)
         if bool(told) != bool(found):
             words = "; ".join(map(str, found)) or "fine"
             differences.append(f"{number}: the server: {told or 'fine'}\nlws_core: {words}")
     assert not differences, "\n".join(line[:1500] for line in differences)
     assert COUNT // 20 < refused < COUNT - COUNT // 20
+
+
+@pytest.mark.parametrize(
+    ("containers", "told"),
+    [
+        (json.loads("[" * 120 + "]" * 120), "the object is nested more than 100 levels deep"),
+        ([0] * MAX_VALUES, f"the body holds more than {MAX_VALUES} values"),
+    ],
+    ids=["deep", "large"],
+)
+def test_set_that_the_webhooks_do_not_read_is_refused_in_words(
+    sandbox: Sandbox, operator: Operator, containers: Any, told: str
+) -> None:
+    manifest = copy.deepcopy(hostile.corpus()[0])
+    manifest["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"] = containers
+    with pytest.raises(Refused, match=told):
+        sandbox.create(manifest)
 
 
 def _mutated(chance: random.Random, base: dict[str, Any]) -> dict[str, Any]:
@@ -65,13 +85,13 @@ def _is_known_to_differ(key: Any, item: Any) -> bool:
     return key in BUDGET and isinstance(item, int) and abs(item) >= 2**31
 
 
-def refusal(sandbox: Sandbox, manifest: dict[str, Any]) -> str:
+def refusal(sandbox: Sandbox, manifest: dict[str, Any], number: int) -> str:
     """What the server, its schema and its webhooks say against a set; empty where they take it."""
     placed = {**manifest, "metadata": {**manifest["metadata"], "namespace": sandbox.name}}
     try:
         sandbox.client.create(placed, dryRun="All")
     except Refused as refused:
         if refused.code not in (400, 403, 422):
-            raise
+            raise AssertionError(f"{number}: {refused}") from None
         return refused.message or "refused"
     return ""

@@ -213,6 +213,13 @@ def test_update_without_the_old_set_must_be_denied() -> None:
 # -- what is no review
 
 
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 def spoiled(**fields: Any) -> bytes:
     return json.dumps({**review(MUTATE_SET, object=SET), **fields}).encode()
 
@@ -238,7 +245,10 @@ def spoiled(**fields: Any) -> bytes:
         (spoiled(request=request(MUTATE_SET, operation="create")), "request.operation"),
         (spoiled(request=request(MUTATE_SET, operation=["CREATE"])), "request.operation"),
         (b"[" * 100_000, "not JSON"),
-        (b'{"a":' * 200 + b"1" + b"}" * 200, f"more than {MAX_DEPTH} levels"),
+        (
+            spoiled(request=request(MUTATE_SET, userInfo=nested(MAX_DEPTH + 1))),
+            f"more than {MAX_DEPTH} levels",
+        ),
         (b"[" + b"0," * MAX_VALUES + b"0]", f"more than {MAX_VALUES} values"),
     ],
 )
@@ -246,8 +256,20 @@ def test_what_is_no_review_must_get_status_400(body: bytes, told: str) -> None:
     for path in PATHS:
         reply = respond(path, body, Options())
         assert (reply.code, reply.allowed, reply.failure) == (400, False, None)
-        assert told in reply.body.decode()
-        assert len(reply.body) < 200
+        status = json.loads(reply.body)
+        assert (status["apiVersion"], status["kind"], status["code"]) == ("v1", "Status", 400)
+        assert told in status["message"]
+        assert len(reply.body) < 300
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("field", ["object", "oldObject"])
+def test_object_nested_too_deep_must_be_denied(path: str, field: str) -> None:
+    objects = {"object": SET, "oldObject": SET, field: {"spec": nested(MAX_DEPTH)}}
+    response = ask(path, operation="UPDATE", **objects)
+    assert (response["allowed"], response["status"]["code"]) == (False, 422)
+    assert response["status"]["message"] == "the object is nested more than 100 levels deep"
+    assert ask(path, operation="DELETE", **objects)["allowed"]
 
 
 def test_unknown_path_must_get_status_404() -> None:
