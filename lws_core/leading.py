@@ -17,6 +17,7 @@ from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_s
 from .restart import encode_recreations
 from .rollout import Step
 from .spec import LeaderWorkerSet
+from .summary import Summary
 from .values import EMPTY, FrozenMap, evolve
 
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
@@ -60,7 +61,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
         if _writes_template(plan):
-            memory = evolve(memory, exposed=memory.exposed | _exposed(view))
+            memory = evolve(memory, exposed=view.exposed)
     return memory, actions
 
 
@@ -96,6 +97,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         view,
         broken=broken,
         long_absent=any(_absent_for_s(memory, index, now_s) > ABSENT_LEADER_S for index in indexes(absent)),
+        exposed=memory.exposed | _exposed(summary, statefulset),
     )
 
 
@@ -223,14 +225,11 @@ def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tupl
     return memory if reads else evolve(memory, exposed=0), reads
 
 
-def _exposed(view: SetView) -> GroupSet:
+def _exposed(summary: Summary, statefulset: LeaderStatefulSet) -> GroupSet:
     """The groups that serve, and that the StatefulSet controller may replace by the stored template."""
-    statefulset = view.statefulset
-    if statefulset is None:
-        return 0
     key = statefulset.labels.get(names.REVISION_KEY, "")
-    outdated_then = view.summary.present & ~view.summary.of_key(key)
-    return view.summary.ready & outdated_then & span(statefulset.partition, statefulset.replicas)
+    outdated_then = summary.present & ~summary.of_key(key)
+    return summary.ready & outdated_then & span(statefulset.partition, statefulset.replicas)
 
 
 def _writes_template(plan: SetPlan) -> bool:

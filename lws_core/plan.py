@@ -85,7 +85,8 @@ class SetView:
     digest: of the leader template as our own last write left it, "" where that is not known.
     broken: outdated groups that are not expected back. long_absent: a leader has been missing for longer
     than ABSENT_LEADER_S. recreations: the annotation to write on the leader StatefulSet, "" to leave it.
-    sure: the leader StatefulSet was read a moment ago.
+    sure: the leader StatefulSet was read a moment ago. exposed: groups that seem to serve, and that the
+    StatefulSet controller may have replaced unseen by now.
     """
 
     lineage: Lineage
@@ -99,6 +100,7 @@ class SetView:
     long_absent: bool = False
     recreations: str = ""
     sure: bool = False
+    exposed: GroupSet = 0
 
 
 @attrs.frozen
@@ -178,6 +180,8 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     writes = lineage.changes or heals
     if heals:
         groups = attrs.evolve(groups, outdated=groups.present & ~view.summary.of_key(lineage.key))
+    if writes:
+        groups = attrs.evolve(groups, exposed=view.exposed)
     decision = decide(budget, position, groups, writes_template=writes)
     replace: tuple[int, ...] = ()
     if ours and not writes and not view.long_absent and _observed(statefulset):

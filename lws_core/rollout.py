@@ -74,6 +74,8 @@ class Groups:
     terminating: the leader is terminating.
     outdated: the leader exists and is of another revision than the current one.
     broken: outdated groups that are unready and not expected back (the caller judges by time and evidence).
+    exposed: ready groups that may have been replaced unseen, by the template that is about to be written
+    over; nothing counts on them.
     """
 
     present: GroupSet
@@ -81,6 +83,7 @@ class Groups:
     outdated: GroupSet
     terminating: GroupSet = 0
     broken: GroupSet = 0
+    exposed: GroupSet = 0
 
     @property
     def updated(self) -> GroupSet:
@@ -132,9 +135,10 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     wanted = _replicas(budget, position, groups, rolling)
     wedged = not writes_template and _wedged(budget, position, groups, wanted)
     replicas = wanted
-    if rolling or position.surge_out:
-        replicas = _keep_serving(budget, position, groups, wanted, wedged)
-    staying = attrs.evolve(groups, ready=groups.ready & below(min(position.replicas, replicas)))
+    serving = attrs.evolve(groups, ready=groups.ready & ~groups.exposed)
+    if rolling or position.surge_out or groups.exposed:
+        replicas = _keep_serving(budget, position, serving, wanted, wedged)
+    staying = attrs.evolve(serving, ready=serving.ready & below(min(position.replicas, replicas)))
     allowance = max(0, staying.ready.bit_count() - budget.floor)
     partition = _partition(budget, position, staying, replicas, rolling, writes_template, allowance)
     over_budget = wedged and replicas == position.replicas and partition >= position.partition

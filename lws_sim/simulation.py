@@ -279,7 +279,7 @@ class Simulation:
             lws = decode(player.manifest)
             self._take_budget(lws)
             if self._strictness is not None:
-                self._strictness.note_deeds(step.deeds, lws.spec)
+                self._strictness.note_deeds(step.deeds, lws.spec, self._census.standing)
             self._note_changes(before)
 
     def _parts(self, step: script.Step) -> Iterator[Player]:

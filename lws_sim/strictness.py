@@ -8,7 +8,8 @@
 
 Harm is what may bring groups down without the operator: failures of pods and nodes, objects changed or
 deleted by hand, pods that load slowly. It is over once the set is at its goal and at rest; slow pods may come
-back, so after them the floor is not judged any more.
+back, so after them the floor is not judged any more. A set that is scaled down in mid-rollout loses its upper
+groups at once: where too few updated ones stay, the others may all be in replacement, and that is harm too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lws_core.values import evolve
 
 from . import scenario as script
 from . import world as cluster
+from .census import Standing
 from .ends import differences, end_of
 from .faults import NO_FAULTS, perform, possible
 from .judging import Violation, limits_of
@@ -41,21 +43,27 @@ _HARMLESS: Final = (
 
 @attrs.define
 class Strictness:
-    """What a strict run has seen so far: whether harm was done, and what the specs since then demanded."""
+    """What a strict run has seen so far: whether the set is at rest, or harm was done since it was, and what
+    the specs since then demanded."""
 
     floor: int = 0
+    resting: bool = True
     harmed: bool = False
     slow: bool = False
 
-    def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec) -> None:
-        """Something was done to the set, which has this spec from now on."""
+    def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec, standing: Standing) -> None:
+        """Something was done to the set, which stands so, and has this spec from now on."""
+        limits = limits_of(spec)
+        too_few = standing.groups[: limits.ceiling].count("n") < limits.floor
+        cut = standing.replicas > limits.ceiling and too_few
         self.slow |= any(map(_is_slow, deeds))
-        self.harmed |= not all(map(_is_harmless, deeds))
-        self.floor = min(self.floor, limits_of(spec).floor)
+        self.harmed |= not all(map(_is_harmless, deeds)) or (cut and not self.resting)
+        self.floor = min(self.floor, limits.floor)
+        self.resting = False
 
     def note_rest(self, spec: Spec) -> None:
         """The set is at its goal and at rest: what was harmed has healed."""
-        self.harmed, self.floor = False, limits_of(spec).floor
+        self.resting, self.harmed, self.floor = True, False, limits_of(spec).floor
 
     def judge_ready(self, ready_count: int) -> list[Violation]:
         """What is wrong with that many groups being ready."""

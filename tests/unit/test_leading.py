@@ -78,6 +78,27 @@ def test_leaders_that_the_template_before_has_exposed_always_are_read_before_oth
     assert bench.memory.exposed == 0
 
 
+def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_exposed() -> None:
+    """Back to the template of the one group that is left, which may be on its way to the other template."""
+    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
+    rolling = {"maxUnavailable": 0, "maxSurge": 2}
+    bench = at_rest(a_set({"replicas": 1}, template={"size": 1, "workerTemplate": before}, rolling=rolling))
+    bench.edit(spec__replicas=3, spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    for _ in range(2):  # to three groups, then to the surge
+        bench.settle()
+        bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.watch()
+    while bench.cluster.leaders.partition != 0:
+        for action in bench.look():
+            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    assert (bench.cluster.leaders.replicas, bench.memory.summary.ready) == (4, 0b11111)
+    bench.edit(spec__replicas=1, spec__leaderWorkerTemplate__workerTemplate=before)
+    for action in bench.look():
+        bench.hear(action)
+    assert (bench.cluster.leaders.replicas, bench.memory.exposed) == (2, 0b1)
+
+
 def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from building import groups_in
 
@@ -38,6 +39,19 @@ def test_template_write_never_gives_up_a_ready_group_for_broken_ones() -> None:
     groups = groups_in("xo", broken=0b1)
     assert decide(Budget(2), Position(2, 2, 2), groups) == Step(2, 0, 1, over_budget=True)
     assert decide(Budget(2), Position(2, 2, 2), groups, writes_template=True) == Step(2, 2, 0)
+
+
+def test_template_write_never_counts_on_groups_that_may_have_gone_unseen() -> None:
+    # Back to the template before, with fewer groups, while group 0 was released to the one after.
+    back, position = groups_in("noooo"), Position(5, 0, 3)
+    assert decide(Budget(1, 0, 2), position, back, writes_template=True) == Step(1, 1, 0)
+    unsure = attrs.evolve(back, exposed=members(0))
+    assert decide(Budget(1, 0, 2), position, unsure, writes_template=True) == Step(2, 2, 0)
+    # A third template, while group 2 was released to the second.
+    other, position = groups_in("ooooo"), Position(5, 2, 3)
+    assert decide(Budget(3, 0, 2), position, other, writes_template=True) == Step(5, 3, 2)
+    unsure = attrs.evolve(other, exposed=members(2))
+    assert decide(Budget(3, 0, 2), position, unsure, writes_template=True) == Step(5, 4, 1)
 
 
 def test_set_at_rest_always_is_done() -> None:

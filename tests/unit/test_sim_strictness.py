@@ -14,6 +14,7 @@ from lws_core.values import evolve, freeze_map
 from lws_sim import scenario as script
 from lws_sim import simulation as simulating
 from lws_sim import world as cluster
+from lws_sim.census import Standing
 from lws_sim.cluster import kubelet
 from lws_sim.cluster.store import label, name_of, owners
 from lws_sim.deeds import Player
@@ -22,6 +23,7 @@ from lws_sim.simulation import Simulation
 from lws_sim.strictness import Strictness, judge_end, judge_requests, judge_silence
 
 SPEC = decode(Shape(replicas=4, max_unavailable=1).manifest).spec
+STANDING = Standing(partition=2, replicas=4, groups="oonn")
 HARMS: tuple[script.Deed, ...] = (
     script.Crash((script.Place(0),)),
     script.Kill((script.Place(0),)),
@@ -42,9 +44,25 @@ def at_rest(**shape: Any) -> cluster.World:
     return run.world
 
 
+@pytest.mark.parametrize(
+    ("groups", "judged"), [("oonnn", False), ("nonnn", True), ("oo", True), ("tt", True)]
+)
+def test_the_floor_must_not_be_judged_where_scaling_down_leaves_groups_in_replacement(
+    groups: str, judged: bool
+) -> None:
+    spec = decode(Shape(replicas=1, max_unavailable=0, max_surge=1).manifest).spec
+    for deeds, wanted in (((script.Scale(1),), True), ((script.ChangeTemplate(), script.Scale(1)), judged)):
+        found = rested()
+        for deed in deeds:
+            found.note_deeds((deed,), spec, Standing(0, len(groups), groups))
+        assert bool(found.judge_ready(0)) == wanted
+
+
 def test_fewer_ready_groups_than_the_floor_must_break_a_rule_while_nothing_failed() -> None:
     found = rested()
-    found.note_deeds((script.ChangeTemplate(), script.RestartOperator(), script.FailRequests(500)), SPEC)
+    found.note_deeds(
+        (script.ChangeTemplate(), script.RestartOperator(), script.FailRequests(500)), SPEC, STANDING
+    )
     assert found.judge_ready(3) == []
     assert [violation.rule for violation in found.judge_ready(2)] == ["floor"]
 
@@ -52,7 +70,7 @@ def test_fewer_ready_groups_than_the_floor_must_break_a_rule_while_nothing_faile
 @pytest.mark.parametrize("harm", HARMS)
 def test_the_floor_must_not_be_judged_from_a_failure_until_the_next_rest(harm: script.Deed) -> None:
     found = rested()
-    found.note_deeds((harm,), SPEC)
+    found.note_deeds((harm,), SPEC, STANDING)
     assert found.judge_ready(0) == []
     found.note_rest(SPEC)
     assert len(found.judge_ready(0)) == 1
@@ -61,8 +79,8 @@ def test_the_floor_must_not_be_judged_from_a_failure_until_the_next_rest(harm: s
 def test_the_floor_must_be_the_lowest_that_was_asked_for_since_the_last_rest() -> None:
     found = rested()
     lower = decode(Shape(replicas=4, max_unavailable=3).manifest).spec
-    found.note_deeds((script.SetField("spec.x", 1),), lower)
-    found.note_deeds((script.SetField("spec.x", 1),), SPEC)
+    found.note_deeds((script.SetField("spec.x", 1),), lower, STANDING)
+    found.note_deeds((script.SetField("spec.x", 1),), SPEC, STANDING)
     assert found.judge_ready(1) == []
     assert len(found.judge_ready(0)) == 1
     found.note_rest(SPEC)
@@ -72,7 +90,7 @@ def test_the_floor_must_be_the_lowest_that_was_asked_for_since_the_last_rest() -
 def test_slow_pods_must_end_the_judging_of_the_floor_for_good() -> None:
     for deed in (script.SlowLoad(0, 900.0), script.ChangeTemplate(load_s=script.NEVER)):
         found = rested()
-        found.note_deeds((deed,), SPEC)
+        found.note_deeds((deed,), SPEC, STANDING)
         found.note_rest(SPEC)
         assert found.judge_ready(0) == []
 
