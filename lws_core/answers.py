@@ -116,14 +116,33 @@ def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memor
     if len(doubted) < len(memory.doubted) and group >= 0:  # its children have been waiting for this
         memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
     memory = evolve(memory, retries=FrozenMap(retries), doubted=doubted)
-    is_leaders = action.ref.kind == "StatefulSet" and group < 0
-    if action.ref.kind == "Pod" or is_leaders:
-        memory = evolve(memory, verified=memory.verified.with_(action.ref.name, now_s))
+    if action.ref.kind in ("Pod", "StatefulSet"):
+        memory = evolve(memory, verified=memory.verified.with_(action_key(action), now_s))
+    before = memory
     if outcome.thing is not None:
-        return see(memory, outcome.thing, answer=True)
-    if action.ref.kind == "Node":
+        memory = see(memory, outcome.thing, answer=True)
+    elif action.ref.kind == "Node":
         return see_node(memory, Node(action.ref.name, EMPTY, ready=False))
-    return lose(memory, Gone(action.ref.kind, action.ref.name, action.uid)) if action.uid else memory
+    elif action.uid:
+        memory = lose(memory, Gone(action.ref.kind, action.ref.name, action.uid))
+    if group >= 0 and _workers_uid(memory, group) != _workers_uid(before, group) != "":
+        return _judge_afresh(memory, group, now_s)
+    return memory
+
+
+def _workers_uid(memory: Memory, index: int) -> str:
+    statefulset = memory.groups.get(index).group.statefulset
+    return "" if statefulset is None else statefulset.uid
+
+
+def _judge_afresh(memory: Memory, index: int, now_s: float) -> Memory:
+    """The memory with a group that has all the time again until it counts as broken: workers that are long
+    gone have kept it unready, as far as was known."""
+    record = memory.groups.get(index)
+    if record.history.unready_since_s is None:
+        return memory
+    history = attrs.evolve(record.history, unready_since_s=now_s)
+    return evolve(memory, groups=memory.groups.put(attrs.evolve(record, history=history)))
 
 
 def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: float) -> Memory:

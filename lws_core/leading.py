@@ -87,7 +87,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         native_keys=FrozenMap(natives),
         digest=memory.digest,
         recreations=_recreations(memory, now_s),
-        sure=lws.name in memory.verified,
+        sure=f"Read StatefulSet {lws.name}" in memory.verified,
     )
     if statefulset is None:
         return view
@@ -197,16 +197,22 @@ def _verify(
         return memory, (Read(ref, "pods are of an unknown revision", uid),)
     if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
         return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
-    reads = []
-    for index in indexes(view.broken):
-        group = memory.groups.get(index).group
-        unready = [pod for pod in (group.leader, *group.workers) if pod is not None and not _serves(pod)]
-        pod = unready[0] if unready else group.leader
-        name = names.leader_name(lws.name, index) if pod is None else pod.name
-        if name not in memory.verified:
-            uid = "" if pod is None else pod.uid
-            reads.append(Read(Ref("Pod", lws.namespace, name), f"whether {name} is still unready", uid))
-    return memory, tuple(reads)
+    found = (_keeps_unready(memory, lws, index) for index in indexes(view.broken))
+    return memory, tuple(read for read in found if action_key(read) not in memory.verified)
+
+
+def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int) -> Read:
+    """To read what keeps a group from being ready: a pod, or where all serve the workers' StatefulSet."""
+    group = memory.groups.get(index).group
+    leader, workers = group.leader, group.statefulset
+    pods = [pod for pod in (leader, *group.workers) if pod is not None]
+    name = names.leader_name(lws.name, index)
+    why = f"whether {name} is still unready"
+    pod = next((pod for pod in pods if not _serves(pod)), None)
+    if pod is None and leader is not None and workers is not None:
+        return Read(Ref("StatefulSet", lws.namespace, workers.name), why, workers.uid)
+    pod = pod or leader
+    return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
 
 
 def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tuple[Memory, tuple[Read, ...]]:
@@ -215,13 +221,13 @@ def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tupl
         return evolve(memory, exposed=0), ()
     living = memory.exposed & view.summary.present & ~view.summary.terminating
     leaders = tuple(_leaders(memory, tuple(indexes(living))).values())
-    if statefulset.observed_generation < statefulset.generation:  # too early to look
-        return evolve(memory, verified=memory.verified.without(*(leader.name for leader in leaders))), ()
     reads = tuple(
         Read(Ref("Pod", lws.namespace, leader.name), "it may have been replaced unseen", leader.uid)
         for leader in leaders
-        if leader.name not in memory.verified
     )
+    if statefulset.observed_generation < statefulset.generation:  # too early to look
+        return evolve(memory, verified=memory.verified.without(*map(action_key, reads))), ()
+    reads = tuple(read for read in reads if action_key(read) not in memory.verified)
     return memory if reads else evolve(memory, exposed=0), reads
 
 

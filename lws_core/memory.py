@@ -108,7 +108,7 @@ class Memory:
     What the view cannot tell: remembered (records of revisions seen, by key), digest (of the leader template
     that our own last write left), written (replicas and partition that it left), recreating (recreations
     decided and not yet recorded in the cluster, by group index), recorded (those that are), verified (when
-    pods, and the leader StatefulSet, were last read, by name; epoch seconds; what is long ago is left out),
+    pods and StatefulSets were last read, by action_key; epoch seconds; what is long ago is left out),
     exposed (groups that served when a new template was written, and that the StatefulSet controller may have
     replaced before by the one until then).
 

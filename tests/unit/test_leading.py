@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 from building import a_set
-from machine import NAME, START_S, Bench, at_rest, writes
+from machine import NAME, START_S, Bench, at_rest, of_type, writes
 
 from lws_core import controller
 from lws_core.actions import Action, Apply, Create, Delete, Read
@@ -114,6 +114,29 @@ def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
     assert bench.memory.summary.ready >> 0 & 1
     assert bench.memory.decision is not None
     assert not (isinstance(bench.memory.decision, Step) and bench.memory.decision.over_budget)
+
+
+def test_group_never_is_given_up_for_workers_that_are_gone_unseen() -> None:
+    """Leader 0 is new and serves; as far as is known the workers of the one before it are still there."""
+    bench = at_rest(PAIRS, Options(broken_after_s=30.0))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.drop("Pod", "serve-0-1")
+    bench.cluster.change("Pod", "serve-0", metadata__uid="another")
+    bench.drop_unseen("StatefulSet", "serve-0")
+    bench.settle()
+    bench.now_s += 40.0
+    (read, *_) = bench.look()
+    assert writes([read]) == ["Read StatefulSet serve-0"]
+    bench.hear(read)
+    (create, *_) = bench.look()
+    assert writes([create]) == ["Create StatefulSet serve-0"]
+    bench.hear(create)
+    bench.cluster.run_workers()
+    bench.now_s += 20.0
+    assert not of_type(bench.look(), Apply, Delete)
+    assert not set_view(bench.memory, bench.cluster.lws, bench.now_s).broken
 
 
 def test_terminating_leader_never_counts_as_broken_before_its_grace_is_over() -> None:

@@ -104,6 +104,22 @@ def test_an_owner_in_the_foreground_never_goes_at_the_look_that_takes_its_last_d
     assert family.left == []
 
 
+def test_an_owner_in_the_foreground_never_waits_for_one_whose_dependent_is_being_deleted_so_too() -> None:
+    """What might be a circle is cut."""
+    family = Family()
+    family.delete(family.grandchild, "Foreground")
+    family.delete(family.parent, "Foreground")
+    for _ in range(2):
+        family.store = gc.collect(family.store, key_of(family.parent), NOW_S)
+    assert family.left == ["child", "grandchild"]
+    child = family.now(family.child)
+    assert child is not None
+    assert terminating(child)
+    assert meta(child)["finalizers"] == ("foregroundDeletion",)
+    family.collect()
+    assert family.left == []
+
+
 def test_foreground_deletion_waits_only_for_dependents_that_block() -> None:
     family = Family(blocks=False, graceful=True)
     family.delete(family.parent, "Foreground")
