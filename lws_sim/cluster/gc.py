@@ -37,7 +37,9 @@ def collect(store: Store, key: str, now_s: float) -> Store:
 
 def _look_at(store: Store, obj: Object, now_s: float) -> Store:
     """An object stays while one owner is there that does not wait for it to go; the references to others
-    are cut then. Without such an owner it goes; as its owner does, where that waits and it has dependents."""
+    are cut then. Without such an owner it goes; as its owner does, where that waits and it has dependents.
+    Its owner does not wait for it where one of these is being deleted in the foreground already, which may be
+    a circle, and often is none, as in a set of which a group is being recreated."""
     if terminating(obj):
         return store
     present = {}
@@ -50,12 +52,26 @@ def _look_at(store: Store, obj: Object, now_s: float) -> Store:
         return store
     if solid:
         return store.replace(obj, with_meta(obj, ownerReferences=solid))[0]
+    dependents = store.owned_by(uid_of(obj))
     way = "Background"
-    if api.ORPHAN in _finalizers(obj):
+    if present and dependents:
+        way = "Foreground"
+        if any(map(_waits, dependents)):
+            store = _unblocked(store, obj)
+    elif api.ORPHAN in _finalizers(obj):
         way = "Orphan"
-    elif api.FOREGROUND in _finalizers(obj) or (present and store.owned_by(uid_of(obj))):
+    elif api.FOREGROUND in _finalizers(obj):
         way = "Foreground"
     return api.delete(store, key_of(obj), now_s, propagation=way)[0]
+
+
+def _unblocked(store: Store, obj: Object) -> Store:
+    """The store with an object that keeps no owner from going: it might be part of a circle."""
+    references = tuple(
+        ref.with_("blockOwnerDeletion", False) if ref.get("blockOwnerDeletion") is True else ref
+        for ref in owners(obj)
+    )
+    return store.replace(obj, with_meta(obj, ownerReferences=references))[0]
 
 
 def _wait_for_dependents(store: Store, obj: Object, now_s: float) -> Store:

@@ -7,14 +7,16 @@ of a pod is no mark: it is no decision, and is done to the model as it was done 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from lws_core import names
 from lws_core.values import FrozenMap, Json, as_list, as_map, dig
-from lws_sim.cluster.store import Object, Store, label, name_of, owners, terminating, uid_of
+from lws_sim.cluster.store import Object, Store, label, name_of, namespace_of, owners, terminating, uid_of
+
+Objects: TypeAlias = Mapping[str, Object]  # by key
 
 WATCHED: Final = (names.KIND, "StatefulSet", "Pod", "Service", "ControllerRevision")
 
@@ -31,14 +33,12 @@ class Mark:
         return f"{self.key} {self.what}" + ("" if self.value is None else f" {self.value}")
 
 
-def marks(before: Object | None, after: Object | None) -> Iterator[Mark]:
-    """What a write has changed; None for an object that is not there."""
+def marks(before: Object | None, after: Object | None, now: Objects) -> Iterator[Mark]:
+    """What a write has changed; None for an object that is not there. `now`: what there is since."""
     obj = after or before
-    if obj is None or obj["kind"] not in WATCHED:
+    if obj is None or obj["kind"] not in WATCHED or _is_of_one_that_goes(obj, now):
         return
     key = identity(obj)
-    if key.startswith("ControllerRevision/StatefulSet/"):
-        return  # one that is being deleted makes its own anew as they are collected, now and again
     if after is None:
         yield Mark(key, "gone")
     elif before is None or uid_of(before) != uid_of(after):
@@ -48,6 +48,16 @@ def marks(before: Object | None, after: Object | None) -> Iterator[Mark]:
         yield from _told(key, None, after)
     else:
         yield from _told(key, before, after)
+
+
+def _is_of_one_that_goes(obj: Object, now: Objects) -> bool:
+    """Whether it is a revision of a StatefulSet that is being deleted: that makes its own anew as they are
+    collected, now and again."""
+    owner = _controller(obj)
+    if obj["kind"] != "ControllerRevision" or owner.get("kind") != "StatefulSet":
+        return False
+    statefulset = now.get(f"StatefulSet/{namespace_of(obj)}/{owner['name']}")
+    return statefulset is None or terminating(statefulset)
 
 
 def _told(key: str, before: Object | None, after: Object) -> Iterator[Mark]:
@@ -101,8 +111,12 @@ def identity(obj: Object) -> str:
     """What an object is called in both; a revision by its owner and its key."""
     if obj["kind"] != "ControllerRevision":
         return f"{obj['kind']}/{name_of(obj)}"
-    owner = next((ref for ref in owners(obj) if ref.get("controller") is True), FrozenMap({}))
+    owner = _controller(obj)
     return f"ControllerRevision/{owner.get('kind')}/{owner.get('name')}/{label(obj, names.REVISION_KEY)}"
+
+
+def _controller(obj: Object) -> FrozenMap[Json]:
+    return next((ref for ref in owners(obj) if ref.get("controller") is True), FrozenMap({}))
 
 
 def difference(before: Store, after: Store) -> tuple[Mark, ...]:
@@ -110,11 +124,11 @@ def difference(before: Store, after: Store) -> tuple[Mark, ...]:
     if before.version == after.version:
         return ()
     old, new = dict(before.objects.items()), dict(after.objects.items())
-    found = [mark for key, obj in old.items() if key not in new for mark in marks(obj, None)]
+    found = [mark for key, obj in old.items() if key not in new for mark in marks(obj, None, new)]
     for key, obj in new.items():
         was = old.get(key)
         if was is not obj:
-            found += marks(was, obj)
+            found += marks(was, obj, new)
     return tuple(found)
 
 

@@ -137,9 +137,9 @@ class Reader:
         if obj["kind"] == names.KIND:
             if _is_deletion(before, after):
                 yield Kill(key_of(obj), _propagation(after))
-                yield from marks(before, after)
+                yield from marks(before, after, self.objects)
             elif after is None:
-                yield from marks(before, after)
+                yield from marks(before, after, self.objects)
             elif before is None or _asked(before) != _asked(after):
                 yield Put(after)
             return
@@ -149,7 +149,7 @@ class Reader:
             self.killed.discard(uid_of(obj))
             yield Kill(key_of(obj))
         if not _is_deleted_at_once(after):
-            yield from marks(before, after)
+            yield from marks(before, after, self.objects)
 
 
 def _asked(manifest: Object) -> Any:
