@@ -183,7 +183,8 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
     taken = {index for index in case.ready if replicas <= index < case.limits.ceiling}
     exposed = case.exposed(key, partition, replicas)
     already = case.exposed(case.key, case.statefulset.partition, case.statefulset.replicas)
-    ended = (exposed - already) | (set() if case.scaling_down else taken)
+    released = exposed - already
+    ended = released | (set() if case.scaling_down else taken)
     left = len({i for i in case.ready if i < replicas} - exposed)
     if ended and left < case.limits.floor and not _is_excepted(case, ended | exposed, key):
         found.append(
@@ -194,8 +195,10 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
                 f"groups stay of {case.limits.floor} needed",
             )
         )
-    if key == case.key and dig(spec, "template") != case.statefulset.template and ended:
-        found.append(Violation("template", f"groups {sorted(ended)} may end by a template that is restored"))
+    if key == case.key and dig(spec, "template") != case.statefulset.template and released:
+        found.append(
+            Violation("template", f"groups {sorted(released)} may end by a template that is restored")
+        )
     return found
 
 

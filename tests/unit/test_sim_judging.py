@@ -193,6 +193,7 @@ def test_a_restored_template_never_ends_a_ready_group() -> None:
     assert rules(memory, leaders(memory, 4, 4, key=key, template=other)) == []
     assert rules(memory, leaders(memory, 4, 3, key=key, template=other)) == ["template"]
     assert rules(memory, leaders(memory, 4, 3, key=key)) == [], "the stored one goes back unchanged"
+    assert rules(memory, leaders(memory, 3, 4, key=key, template=other)) == [], "surge that is returned"
 
 
 # -- deletes
