@@ -110,6 +110,10 @@ class _Case:
             and (group.leader.revision_key != key or (current and group.leader.native_revision != update))
         }
 
+    def of_key(self, key: str) -> set[int]:
+        """The groups whose leader is of that revision."""
+        return {g.index for g in self.groups if g.leader is not None and g.leader.revision_key == key}
+
     def rolls(self) -> bool:
         """Whether a group at or above the user's partition is outdated."""
         return any(self.limits.partition <= i < self.lws.spec.replicas for i in self.outdated(self.key))
@@ -195,10 +199,10 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
                 f"groups stay of {case.limits.floor} needed",
             )
         )
-    if key == case.key and dig(spec, "template") != case.statefulset.template and released:
-        found.append(
-            Violation("template", f"groups {sorted(released)} may end by a template that is restored")
-        )
+    restored = released & case.of_key(key)
+    if key == case.key and dig(spec, "template") != case.statefulset.template and restored:
+        text = f"groups {sorted(restored)} may end by a template that is restored"
+        found.append(Violation("template", text))
     return found
 
 

@@ -130,8 +130,8 @@ class ControlPlane:
 
     def client(self, user: str = "admin") -> Client:
         """That user's client, the same each time; closed when the control plane stops."""
-        if user not in self._clients:
-            self._clients[user] = Client(self.url, self.authority.certificate_file, token(user))
+        if user not in self._clients:  # threads that ask at once must get the same one
+            self._clients.setdefault(user, Client(self.url, self.authority.certificate_file, token(user)))
         return self._clients[user]
 
     def kubeconfig(self, user: str = "admin", namespace: str = "default") -> Path:

@@ -57,7 +57,7 @@ def _is_of_one_that_goes(obj: Object, now: Objects) -> bool:
     if obj["kind"] != "ControllerRevision" or owner.get("kind") != "StatefulSet":
         return False
     statefulset = now.get(f"StatefulSet/{namespace_of(obj)}/{owner['name']}")
-    return statefulset is None or terminating(statefulset)
+    return statefulset is None or terminating(statefulset) or uid_of(statefulset) != owner["uid"]
 
 
 def _told(key: str, before: Object | None, after: Object) -> Iterator[Mark]:
@@ -79,11 +79,16 @@ def _facets(obj: Object) -> dict[str, Any]:
     match obj["kind"]:
         case "StatefulSet":
             told["spec"] = _spec(obj)
-            told["observed"] = dig(obj, "status", "observedGeneration") == dig(obj, "metadata", "generation")
+            told["observed"] = is_observed(obj)
             told["current"] = dig(obj, "status", "currentRevision") == dig(obj, "status", "updateRevision")
         case "ControllerRevision":
             told["number"] = obj.get("revision")
     return told
+
+
+def is_observed(statefulset: Object) -> bool:
+    """Whether its status tells of its newest spec."""
+    return dig(statefulset, "status", "observedGeneration") == dig(statefulset, "metadata", "generation")
 
 
 def _made(obj: Object) -> Any:

@@ -4,7 +4,7 @@
 
 It ends after that time, or once as many operations and rollouts are done as are asked for; started again with
 the same state file, it goes on with the next seeds. Every difference is printed at once and kept in the file.
-The exit code is 1 if there is any, or a rollout whose search was given up.
+The exit code is 1 if there is any.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def _load(path: Path) -> State:
     if path.exists():
         loaded: State = json.loads(path.read_text())
         return loaded
-    counts = dict.fromkeys(("operations", "rollouts", "items", "rests", "disturbed", "seconds"), 0)
+    names = ("operations", "rollouts", "stepwise", "items", "rests", "disturbed", "seconds")
+    counts = dict.fromkeys(names, 0)
     return {"seed": 0, **counts, "different": []}
 
 
@@ -132,6 +133,8 @@ def _roll(plane: ControlPlane, recorder: Recorder, gate: bool, seed: int) -> Sta
     counts: State = {"rollouts": 1, "items": outcome.moments, "rests": outcome.rests}
     if outcome.verdict == "permitted":
         return counts
+    if outcome.verdict == "stepwise":
+        return {**counts, "stepwise": 1}
     told = f"rollout, gate {gate}, {outcome.verdict}: {outcome.told}"
     return {"disturbed": 1, "told": told} if outcome.verdict == "disturbed" else {**counts, "different": told}
 
@@ -151,8 +154,8 @@ def _count(state: State, done: State) -> None:
 def _summary(state: State) -> str:
     return (
         f"{state['seconds']} s: {state['operations']} operations; {state['rollouts']} rollouts of "
-        f"{state['items']} items, compared at {state['rests']} rests; {len(state['different'])} differences, "
-        f"{state['disturbed']} disturbed"
+        f"{state['items']} items, {state['stepwise']} of them write by write, compared at {state['rests']} "
+        f"rests; {len(state['different'])} differences, {state['disturbed']} disturbed"
     )
 
 

@@ -99,15 +99,25 @@ class Stop:
     key: str
 
 
-Item: TypeAlias = Put | Kill | Report | Stop | Mark
+@attrs.frozen
+class Tell:
+    """The status of a StatefulSet names other revisions, and what it has become is no mark."""
+
+    key: str
+
+
+Outside: TypeAlias = Put | Kill | Report | Stop | Tell
+Item: TypeAlias = Outside | Mark
 
 
 @attrs.frozen
 class Moment:
-    """An item of the record; `at_s` counts from the record's beginning."""
+    """An item of the record; `at_s` counts from the record's beginning. `object`: that it is about, as it is
+    then, or as it was before it went."""
 
     at_s: float
     item: Item
+    object: Object
 
 
 @attrs.define
@@ -130,7 +140,7 @@ class Reader:
             else:
                 self.objects[key] = after
             items = self._items(before, after, event.object)
-            moments += [Moment(event.at_s - self.began_s, item) for item in items]
+            moments += [Moment(event.at_s - self.began_s, item, event.object) for item in items]
         return moments
 
     def _items(self, before: Object | None, after: Object | None, obj: Object) -> Iterator[Item]:
@@ -149,7 +159,15 @@ class Reader:
             self.killed.discard(uid_of(obj))
             yield Kill(key_of(obj))
         if not _is_deleted_at_once(after):
-            yield from marks(before, after, self.objects)
+            found = tuple(marks(before, after, self.objects))
+            if (
+                before is not None
+                and after is not None
+                and not found
+                and _revisions(before) != _revisions(after)
+            ):
+                yield Tell(key_of(obj))
+            yield from found
 
 
 def _asked(manifest: Object) -> Any:
@@ -166,6 +184,10 @@ def _reports(before: Object, after: Object | None) -> Iterator[Item]:
         yield Stop(key_of(after))
     elif kubelet_facets(before) != kubelet_facets(after):
         yield Report(after)
+
+
+def _revisions(obj: Object) -> Any:
+    return dig(obj, "status", "currentRevision"), dig(obj, "status", "updateRevision")
 
 
 def _is_deletion(before: Object | None, after: Object | None) -> bool:
@@ -406,11 +428,13 @@ def _fingerprint(state: State) -> Any:
 def _ways(state: State, moment: Moment) -> Iterator[State]:
     """The states after an item, the likely ones first."""
     state = evolve_world(state, advance(state.world, START_S + moment.at_s))
-    for after in _after(state, moment.item):
+    found = _making(state, moment.item) if isinstance(moment.item, Mark) else after_event(state, moment.item)
+    for after in found:
         yield quieten(after)
 
 
-def _after(state: State, item: Item) -> Iterator[State]:
+def after_event(state: State, item: Outside) -> Iterator[State]:
+    """The states after something that came from outside: one, or none where it cannot happen."""
     world = state.world
     match item:
         case Put(manifest):
@@ -427,14 +451,14 @@ def _after(state: State, item: Item) -> Iterator[State]:
                 yield evolve_world(state, _reported(world, known, pod))
             elif Mark(identity(pod), "gone") in state.owed:
                 yield state  # who deletes it found it on no node: it goes at once, though it is bound by then
+        case Tell():
+            yield state
         case Stop(key):
             known = world.store.objects.get(key)
             if known is not None and terminating(known):
                 done = perform(world, End(key, uid_of(known)))
                 owed = (*state.owed, *difference(world.store, done.store))
                 yield attrs.evolve(state, world=done, owed=owed)
-        case Mark():
-            yield from _making(state, item)
 
 
 def _reported(world: World, known: Object, pod: Object) -> World:

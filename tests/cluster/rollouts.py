@@ -3,13 +3,14 @@
 A seed gives a set, and what happens to it: edits in mid-flight, pods that become ready one by one in a random
 order, that fall unready, restart, are evicted or deleted. What happened is recorded (recorder.py) and must be
 permitted by the model (replay.py); where the cluster comes to rest the model must too, at the same place.
+Where no way through the record is found, each write is only looked at by itself from there on (stepwise.py).
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal
 
 import attrs
@@ -18,10 +19,10 @@ from control_plane import ControlPlane
 from facets import standing
 from kubelet import Kubelet, Node
 from recorder import Recorder
-from replay import Moment, Permitted, Reader, Restless, State, begin, replay, rest_of, settle
-from replay import Refused as NotPermitted
+from replay import Moment, Permitted, Reader, Restless, State, begin, describe, replay, rest_of, settle
 from sandbox import Sandbox, is_ready, is_terminating
 from sets import lws, set_image, strategy
+from stepwise import Follower, Unexplained, deletions
 
 from lws_core import names
 from lws_core.values import thaw
@@ -35,20 +36,42 @@ REST_S: Final = 90.0
 _QUIET_S: Final = 0.4
 _STILL_S: Final = 4.0
 
-Verdict = Literal["permitted", "refused", "inconclusive", "disturbed"]
+Verdict = Literal["permitted", "stepwise", "refused", "disturbed"]
+
+
+@attrs.frozen
+class Record:
+    """What happened between two rests, with the state before it, what there was then and at the end, and the
+    deletions that the operator asked for (stepwise.py)."""
+
+    state: State
+    before: tuple[Object, ...]
+    moments: tuple[Moment, ...]
+    after: tuple[Object, ...]
+    deleted: dict[str, str]
+
+    def difference(self, moments: Iterable[Moment]) -> str:
+        """What is not the model's if these had happened, each write looked at by itself; "" for nothing."""
+        follower = Follower.since(self.state, self.before, self.deleted)
+        try:
+            follower.follow(moments)
+        except Unexplained as problem:
+            return str(problem)
+        return follower.rest(iter(self.after))
 
 
 @attrs.frozen
 class Outcome:
     """What came of a rollout: `told` is what was done to it and what is wrong, `moments` the items of its
-    record, `rests` how often it came to rest and was compared there. `disturbed`: the record has a gap, or
-    the cluster did not answer. `records`: what happened between two rests, with the state before it."""
+    record, `rests` how often it came to rest and was compared there. `permitted`: there is a way through all
+    of it, and each write is the model's; `stepwise`: a way is known of its beginning only. `disturbed`: the
+    record has a gap, or the cluster did not answer. `records`: up to the rests that a way leads to."""
 
     verdict: Verdict
     moments: int
     rests: int
     told: str
-    records: tuple[tuple[State, tuple[Moment, ...]], ...] = ()
+    records: tuple[Record, ...] = ()
 
 
 class Different(Exception):
@@ -70,7 +93,9 @@ class Rollout:
         self.read = self.count = self.rests = 0
         self.moments: list[Moment] = []
         self.told: list[str] = []
-        self.records: list[tuple[State, tuple[Moment, ...]]] = []
+        self.records: list[Record] = []
+        self.rested: dict[str, Object] = {}  # what there was at the last rest
+        self.follower: Follower | None = None
 
     def rest(self) -> None:
         """Return once both are at rest at the same place. Raises Different."""
@@ -94,16 +119,31 @@ class Rollout:
         new = self.reader.read(events[self.read :])
         self.read, self.count = len(events), self.count + len(new)
         self.moments += new
+        if self.follower is not None:
+            return self._follow(self.follower, new)
         result = replay(self.state, self.moments)
-        if isinstance(result, Permitted):
-            problem = self._settle(result.state)
-            if problem and not new and time.monotonic() - events[-1].at_s > _STILL_S:
-                # another way through the record may end where the cluster rests
-                result = replay(self.state, self.moments, lambda end: not self._settle(end))
-                return "" if isinstance(result, Permitted) else problem
-            return problem
-        verdict: Verdict = "refused" if isinstance(result, NotPermitted) else "inconclusive"
-        raise Different(verdict, f"{result}\n{self._recent(result.index)}")
+        problem = self._settle(result.state) if isinstance(result, Permitted) else str(result)
+        is_still = not new and time.monotonic() - events[-1].at_s > _STILL_S
+        if isinstance(result, Permitted) and problem and is_still:
+            # another way through the record may end where the cluster rests
+            result = replay(self.state, self.moments, lambda end: not self._settle(end))
+            problem = "" if isinstance(result, Permitted) else problem
+        if not isinstance(result, Permitted) or (problem and is_still):
+            self.told.append(f"stepwise, as {problem.partition(chr(10))[0]}")
+            self.follower = Follower.since(self.state, self.rested.values(), {})
+            return self._follow(self.follower, self.moments)
+        return problem
+
+    def _follow(self, follower: Follower, new: list[Moment]) -> str:
+        follower.deleted = self._deletions()
+        try:
+            follower.follow(new)
+        except Unexplained as problem:
+            raise Different("refused", f"{problem}\n{describe(follower.state)}\n{self._recent()}") from None
+        return follower.rest(iter(self.reader.objects.values()))
+
+    def _deletions(self) -> dict[str, str]:
+        return deletions(self.sandbox.plane.audit, self.sandbox.name)
 
     def _settle(self, end: State) -> str:
         """What keeps the model from resting where the cluster does. With "" for nothing it goes on there."""
@@ -115,12 +155,16 @@ class Rollout:
         if seen != expected:
             keys = [key for key in {**expected, **seen} if expected.get(key) != seen.get(key)]
             return "\n".join(f"{key}:\n  model {expected.get(key)}\n  real  {seen.get(key)}" for key in keys)
-        self.records.append((self.state, tuple(self.moments)))
-        self.state, self.moments = settled, []
+        before, after = tuple(self.rested.values()), tuple(self.reader.objects.values())
+        record = Record(self.state, before, tuple(self.moments), after, self._deletions())
+        if different := record.difference(record.moments):
+            raise Different("refused", f"there is a way, but {different}")
+        self.records.append(record)
+        self.state, self.moments, self.rested = settled, [], dict(self.reader.objects)
         return ""
 
-    def _recent(self, index: int) -> str:
-        recent = self.moments[max(0, index - 25) : index + 4]
+    def _recent(self) -> str:
+        recent = self.moments[-40:]
         return "\n".join(["record:", *(f"  {moment.at_s:.3f} {moment.item}"[:200] for moment in recent)])
 
     # -- what happens to it
@@ -152,7 +196,7 @@ def _loads(pod: Manifest) -> bool:
 def _shape(pick: random.Random) -> Manifest:
     unavailable = pick.choice((1, 1, 2, 3, "50%"))
     surge = pick.choice((0, 0, 1, 2, "34%"))
-    replicas = pick.randint(1, 5)
+    replicas = pick.randint(2 if (unavailable, surge) == ("50%", 0) else 1, 5)  # one of both must be allowed
     more: dict[str, Any] = {}
     if pick.random() < 0.25:
         more["startupPolicy"] = "LeaderReady"
@@ -302,5 +346,7 @@ def observe(
         verdict, problem = "disturbed", repr(trouble)
     sandbox.clear()
     recorder.forget(name)
+    if verdict == "permitted" and rollout.follower is not None:
+        verdict = "stepwise"
     told = "\n".join([f"{name}: {'; '.join(rollout.told)}", problem])
     return Outcome(verdict, rollout.count, rollout.rests, told, tuple(rollout.records))

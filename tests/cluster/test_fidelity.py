@@ -20,7 +20,7 @@ from facets import Mark
 from operator_process import Operator
 from recorder import Recorder
 from replay import Moment, Permitted, Restless, State, replay, settle
-from rollouts import Outcome, observe, play_script
+from rollouts import Outcome, follow, observe, play_script
 
 from lws_core.defaulting import apply_defaults
 from lws_core.values import freeze, freeze_map
@@ -28,6 +28,8 @@ from lws_sim import scenario as script
 
 NAMESPACES = 4
 STEPS = 6
+ROLLOUTS = 6
+DEEDS = 6
 MANUAL = [
     path
     for path in sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
@@ -69,6 +71,32 @@ def test_scenarios_must_be_permitted_by_the_model(
     outcome = play_example(cluster, recorder, path, f"scenario-{path.stem}")
     assert outcome.verdict == "permitted", outcome.told
     assert outcome.rests == 1 + len(steps_of(path))
+
+
+def roll(plane: ControlPlane, recorder: Recorder, gate: bool) -> None:
+    seeds = range(ROLLOUTS)
+    with ThreadPoolExecutor(NAMESPACES) as pool:
+        outcomes = list(
+            pool.map(lambda seed: follow(plane, recorder, gate=gate, seed=seed, deeds=DEEDS), seeds)
+        )
+    verdicts = [outcome.verdict for outcome in outcomes]
+    told = "\n".join(outcome.told for outcome in outcomes)
+    assert set(verdicts) <= {"permitted", "stepwise"}, told
+    assert verdicts.count("permitted") > ROLLOUTS // 2, told
+    assert all(outcome.rests >= 2 for outcome in outcomes)
+
+
+def test_random_rollouts_must_be_the_models(
+    cluster: ControlPlane, operator: Operator, recorder: Recorder
+) -> None:
+    roll(cluster, recorder, gate=False)
+
+
+def test_random_rollouts_must_be_the_models_with_the_gate_on(
+    gated_cluster: ControlPlane, gated_operator: Operator
+) -> None:
+    with Recorder(gated_cluster.client()) as recorder:
+        roll(gated_cluster, recorder, gate=True)
 
 
 def steps_of(path: Path) -> tuple[script.Step, ...]:
@@ -115,12 +143,14 @@ def test_a_forged_record_must_be_refused(
     cluster: ControlPlane, operator: Operator, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = play_example(cluster, recorder, MANUAL[0], "forged")
-    state, moments = outcome.records[1]
-    record = list(moments)
-    assert is_permitted(state, record)
+    record = outcome.records[1]
+    state, moments = record.state, list(record.moments)
+    assert is_permitted(state, moments)
+    assert record.difference(moments) == ""
     monkeypatch.setattr("replay.LONGEST_S", 2.0)  # the true one takes a fraction of it
-    tried = {
-        what: [is_permitted(state, one) for one in islice(forged(record, what), 1)]
-        for what in ("partition", "revision", "missing", "twice")
-    }
-    assert all(results and not any(results) for results in tried.values()), tried
+    for what in ("partition", "revision", "missing", "twice"):
+        results = [is_permitted(state, one) for one in islice(forged(moments, what), 1)]
+        assert results == [False], what
+        differences = [record.difference(one) for one in forged(moments, what)]
+        assert differences, what
+        assert all(differences), what
