@@ -190,18 +190,14 @@ class Follower:
         )
         return with_meta(real, ownerReferences=references or None)
 
-    def _explained(self, mark: Mark | Tell, real: Object) -> Store:
+    def _explained(self, item: Mark | Tell, real: Object) -> Store:
         """The store after a write of the StatefulSet controller or the collector, as a view explains it."""
         for view in self._views(real):
             for done in self._done_by_the_cluster(view, real):
-                if isinstance(mark, Tell):
-                    if (after := self._with_status(real, done)) is not None:
-                        return after
-                    continue
-                after = self._with(mark, real, view, done)
-                if after is not None and mark in difference(self.store, after):
+                after = self._with(item, real, view, done)
+                if after is not None and (isinstance(item, Tell) or item in difference(self.store, after)):
                     return after
-        raise Unexplained(f"no sync and no look of the collector makes {mark}")
+        raise Unexplained(f"no sync and no look of the collector makes {item}")
 
     def _with_status(self, real: Object, done: Store) -> Store | None:
         """The store with the status of a StatefulSet as a sync has written it; None if that tells of another
@@ -236,12 +232,13 @@ class Follower:
         for key in (key_of(real), *(f"{o['kind']}/{namespace_of(real)}/{o['name']}" for o in owners(real))):
             yield gc.collect(view, key, now_s)
 
-    def _with(self, mark: Mark, real: Object, view: Store, done: Store) -> Store | None:
-        """The store with what a mark tells of, as a task has done it on its view; None if it has not."""
+    def _with(self, item: Mark | Tell, real: Object, view: Store, done: Store) -> Store | None:
+        """The store with what an item tells of, as a task has done it on its view; None if it has not."""
+        if isinstance(item, Tell):
+            return self._with_status(real, done)
         store, now_s = self.store, self.state.world.now_s
-        mine, before = _find(store, mark.key), _find(view, mark.key)
-        after = _find(done, mark.key)
-        match mark.what:
+        mine, before, after = (_find(objects, item.key) for objects in (store, view, done))
+        match item.what:
             case "made" if before is None and after is not None and mine is None:
                 return store.insert(after, now_s)[0]
             case "number" if mine is not None and after is not None:
@@ -252,10 +249,10 @@ class Follower:
                 if uid_of(before) != uid_of(mine):
                     return None
                 if terminating(mine):  # a finalizer has gone
-                    return store.remove(mine) if after is None and mark.what == "gone" else None
+                    return store.remove(mine) if after is None and item.what == "gone" else None
                 if after is not None and not terminating(after):
                     return None
-                if mark.what == "gone" and self._was_on_no_node(mine):
+                if item.what == "gone" and self._was_on_no_node(mine):
                     return store.remove(mine)
                 way = "Background" if after is None else _way(after)
                 return api.delete(store, key_of(mine), now_s, propagation=way)[0]
