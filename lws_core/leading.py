@@ -61,7 +61,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
         if _writes_template(plan):
-            memory = evolve(memory, exposed=view.exposed)
+            memory = evolve(memory, exposed=plan.exposed)
     return memory, actions
 
 
@@ -202,17 +202,22 @@ def _verify(
 
 
 def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int) -> Read:
-    """To read what keeps a group from being ready: a pod, or where all serve the workers' StatefulSet."""
+    """To read what keeps a group from being ready: a pod that does not serve or is missing; where all are
+    there and serve, the workers' StatefulSet."""
     group = memory.groups.get(index).group
     leader, workers = group.leader, group.statefulset
     pods = [pod for pod in (leader, *group.workers) if pod is not None]
     name = names.leader_name(lws.name, index)
     why = f"whether {name} is still unready"
     pod = next((pod for pod in pods if not _serves(pod)), None)
-    if pod is None and leader is not None and workers is not None:
-        return Read(Ref("StatefulSet", lws.namespace, workers.name), why, workers.uid)
-    pod = pod or leader
-    return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
+    if leader is None or pod is not None or workers is None:
+        pod = pod or leader
+        return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
+    there = {worker.worker_index for worker in group.workers}
+    missing = next((one for one in range(1, workers.replicas + 1) if one not in there), None)
+    if missing is not None and owned_by(workers.owner, leader.uid):
+        return Read(Ref("Pod", lws.namespace, names.worker_name(lws.name, index, missing)), why, "")
+    return Read(Ref("StatefulSet", lws.namespace, workers.name), why, workers.uid)
 
 
 def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tuple[Memory, tuple[Read, ...]]:

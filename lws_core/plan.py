@@ -14,7 +14,7 @@ import attrs
 
 from . import names
 from .actions import Ref
-from .bits import GroupSet
+from .bits import GroupSet, span
 from .desired.leader_statefulset import leader_template
 from .desired.pod_group import pod_group
 from .desired.service import group_service, shared_service
@@ -122,7 +122,8 @@ class SetPlan:
     decision: the rollout's; None while there is no leader StatefulSet, or its revision is not created.
     replace: leaders to delete so that they come back on the new revision. unsure: there would be some, but
     pods are of a revision that is not known, and nobody has made sure that the leader StatefulSet is as it
-    was seen. obsolete: revisions to delete.
+    was seen. obsolete: revisions to delete. exposed: groups that seem to serve, and that may have been
+    replaced by the template which is written over.
     """
 
     lineage: Lineage
@@ -132,6 +133,7 @@ class SetPlan:
     replace: tuple[int, ...] = ()
     unsure: bool = False
     obsolete: tuple[Revision, ...] = ()
+    exposed: GroupSet = 0
 
 
 def budget_of(lws: LeaderWorkerSet) -> Budget:
@@ -181,7 +183,9 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     if heals:
         groups = attrs.evolve(groups, outdated=groups.present & ~view.summary.of_key(lineage.key))
     if writes:
-        groups = attrs.evolve(groups, exposed=view.exposed)
+        # A template that somebody has edited replaces leaders of the current revision too.
+        anyone = view.summary.ready & span(statefulset.partition, statefulset.replicas) if heals else 0
+        groups = attrs.evolve(groups, exposed=view.exposed | anyone)
     decision = decide(budget, position, groups, writes_template=writes)
     replace: tuple[int, ...] = ()
     if ours and not writes and not view.long_absent and _observed(statefulset):
@@ -193,7 +197,7 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         replace = ()
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
-    return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete)
+    return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)
 
 
 def plan_group(

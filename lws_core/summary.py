@@ -113,7 +113,7 @@ def _all_serve(pods: tuple[Pod, ...], statefulset: WorkerStatefulSet, leader: Po
     """Whether workers 1..size-1 are all there, serving, of the leader's revision and of its StatefulSet."""
     if statefulset.terminating or statefulset.observed_generation < statefulset.generation:
         return False
-    if statefulset.replicas != size - 1:
+    if statefulset.replicas < size - 1:  # more are members of nothing, and set back
         return False
     serving = [
         pod.worker_index

@@ -50,6 +50,7 @@ START_S: Final = 1_800_000_000.0  # when every simulation begins: some second, t
 LOAD: Final = "simulation.lws.x-k8s.io/load"  # pod annotation: seconds until ready, or "never"
 _BACK_OFF_S: Final = 0.005
 _LONGEST_BACK_OFF_S: Final = 1000.0
+_MOST_DOUBLINGS: Final = 20  # the longest wait comes before
 
 
 @attrs.frozen
@@ -519,7 +520,7 @@ def _sync(world: World, namespace: str, name: str) -> World:
     again = Sync(namespace, name)
     if any(task == again for _, _, task in world.timers):
         return settle_changes(world)  # it waits already, and not as long
-    wait_s = min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** (failures - 1))
+    wait_s = min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** min(failures - 1, _MOST_DOUBLINGS))
     return settle_changes(set_timer(world, world.now_s + wait_s, again))
 
 

@@ -69,7 +69,7 @@ def apply(stored: FrozenMap[Json], patch: FrozenMap[Json], manager: str) -> Froz
     merged = _merge(pruned, patch.with_("metadata", as_map(patch["metadata"]).without("managedFields")), "")
     assert isinstance(merged, FrozenMap)
     left = [e.with_("fieldsV1", _left(as_map(e.get("fieldsV1")), stored, merged, "")) for e in others]
-    managed = (*(e for e in left if e["fieldsV1"]), _entry(manager, "Apply", now))
+    managed = tuple(e for e in (*left, _entry(manager, "Apply", now)) if e["fieldsV1"])
     return merged.with_("metadata", as_map(merged["metadata"]).with_("managedFields", managed))
 
 

@@ -142,6 +142,9 @@ def test_difference_after_its_actions_never_is_anything(
     bench = Bench(manifest, options)
     live_through(bench, deeds)
     bench.settle()
+    if bench.memory.exposed:  # what comes next waits until the StatefulSet controller has seen the template
+        bench.cluster.run_leaders()
+        bench.settle()
     memory, lws = bench.memory, bench.cluster.lws
     assert memory.lineage is not None
     view = set_view(memory, lws, bench.now_s)

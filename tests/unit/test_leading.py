@@ -139,6 +139,40 @@ def test_group_never_is_given_up_for_workers_that_are_gone_unseen() -> None:
     assert not set_view(bench.memory, bench.cluster.lws, bench.now_s).broken
 
 
+def test_group_never_is_given_up_for_a_worker_that_is_back_unseen() -> None:
+    bench = at_rest(PAIRS, Options(broken_after_s=30.0))
+    worker = bench.cluster.objects["Pod", "serve-0-1"]
+    bench.cluster.drop("Pod", "serve-0-1")
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.now_s += 40.0
+    (read, *_) = bench.look()
+    assert writes([read]) == ["Read Pod serve-0-1"]
+    bench.cluster.put(worker)
+    bench.hear(read)
+    bench.settle()
+    assert bench.memory.summary.ready == 0b111
+    assert bench.cluster.leaders.partition == 2
+
+
+def test_leaders_that_an_edited_template_has_exposed_always_are_read_before_others_are() -> None:
+    bench = at_rest(a_set(template={"size": 1}))
+    bench.cluster.change("StatefulSet", NAME, spec__template__spec=NEXT["spec"])
+    for _ in range(2):
+        for action in bench.look():
+            bench.hear(action)
+    assert (bench.cluster.leaders.partition, bench.memory.exposed) == (3, 0b111)
+    bench.cluster.run_leaders()
+    reads = of_type(bench.look(), Read)
+    assert writes(reads) == ["Read Pod serve-0", "Read Pod serve-1", "Read Pod serve-2"]
+    for read in reads:
+        bench.hear(read)
+    bench.settle()
+    assert (bench.cluster.leaders.partition, bench.memory.exposed) == (0, 0)
+
+
 def test_terminating_leader_never_counts_as_broken_before_its_grace_is_over() -> None:
     bench = fallen("serve-0-1")
     bench.cluster.change("Pod", "serve-0", metadata__deletionTimestamp="1970-01-12T13:56:40Z")

@@ -140,7 +140,8 @@ def test_foreign_edit_of_the_template_always_is_healed_in_one_write_with_the_par
     assert plan.leaders.heals
     assert plan.leaders.writes_template
     assert plan.leaders.template == STORED
-    assert plan.decision == Step(3, 3, 1)
+    assert plan.decision == Step(3, 3, 0)
+    assert plan.exposed == 0b111
 
 
 def test_template_that_only_gained_a_default_never_is_written_again() -> None:

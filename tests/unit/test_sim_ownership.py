@@ -96,6 +96,12 @@ def test_a_selector_must_be_one_field() -> None:
     assert spec_of(other) == {"selector": {"matchLabels": {"tier": "front"}}}
 
 
+def test_a_manager_that_applies_nothing_must_have_no_entry() -> None:
+    stored = apply(apply(obj(), "a", spec={"one": 1}), "b", spec={"two": 2})
+    managed = as_list(as_map(apply(stored, "b")["metadata"]).get("managedFields"))
+    assert [as_map(entry)["manager"] for entry in managed] == ["a"]
+
+
 def test_identity_is_never_owned() -> None:
     fields = ownership.fields_of(
         freeze_map(

@@ -31,6 +31,11 @@ def test_whole_group_always_is_ready() -> None:
     )
 
 
+def test_workers_beyond_the_size_never_make_a_group_unready() -> None:
+    """Somebody has scaled its StatefulSet up: its own members serve all the while."""
+    assert state(changed(statefulset=workers(0, replicas=5))).ready
+
+
 def test_group_of_one_never_needs_a_worker_statefulset() -> None:
     assert state(Group(0, leader(0)), 1).ready
 
@@ -56,7 +61,7 @@ STRANGER = Owner("Pod", "serve-0", "uid-of-an-earlier-leader")
         pytest.param(changed(statefulset=workers(0, "old")), id="workers of another revision"),
         pytest.param(changed(statefulset=workers(0, terminating=True)), id="worker StatefulSet terminating"),
         pytest.param(changed(statefulset=workers(0, generation=2)), id="worker StatefulSet not observed"),
-        pytest.param(changed(statefulset=workers(0, replicas=5)), id="worker StatefulSet of another size"),
+        pytest.param(changed(statefulset=workers(0, replicas=0)), id="worker StatefulSet that is too small"),
     ],
 )
 def test_group_never_is_ready_unless_it_chains_from_its_workers_to_its_leader(unready: Group) -> None:
