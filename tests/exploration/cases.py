@@ -78,11 +78,13 @@ def as_late_as_can_be() -> list[Case]:
             known = shapes(replicas, size, partitions=replicas < 3)
             cases += [Case("any order", shape, rollout) for shape in known if _is_modest(shape)]
         one, two = Shape(replicas=1, size=1), Shape(replicas=2, size=1)
+        surge = attrs.evolve(one, max_unavailable=0, max_surge=1)
         edits = attrs.evolve(rollout, edits=EVERYTHING)
         cases += [
             Case("any order, edits", one, attrs.evolve(edits, edit_count=2)),
             Case("any order, edits", two, attrs.evolve(edits, edits=("template", "up", "down"))),
             Case("any order, edits", two, attrs.evolve(edits, edits=("template", "revert"), edit_count=2)),
+            Case("any order, edits", surge, attrs.evolve(edits, edits=("template", "revert"), edit_count=2)),
             Case("any order, faults", one, attrs.evolve(edits, faults=MEMBERS, fault_count=1)),
             Case("any order, faults", two, attrs.evolve(rollout, faults=("crash", "request"), fault_count=1)),
             Case("any order, creation", one, attrs.evolve(edits, from_creation=True)),

@@ -48,6 +48,11 @@ def cases() -> list[Case]:
         Case("twice", attrs.evolve(three, replicas=2), twice),
         Case("late", three, Scope(edits=EVERYTHING, slack=3)),
         Case("faults", attrs.evolve(three, replicas=2), faults),
+        Case(
+            "late revert",
+            Shape(replicas=1, size=1, max_unavailable=0, max_surge=1),
+            attrs.evolve(twice, slack=None),
+        ),
         Case("late groups", two, Scope(edits=("template", "down"), slack=2)),
         Case("late surge", attrs.evolve(two, max_surge=1), Scope(edits=("template",), slack=2)),
         Case("faults in whole groups", two, attrs.evolve(faults, edits=EVERYTHING)),

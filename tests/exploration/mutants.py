@@ -94,6 +94,13 @@ MUTANTS: Final = [
         "return budget.partition",
     ),
     Mutant(
+        "a new template counts on leaders that the one before had exposed",
+        "plan",
+        "late revert",
+        "groups = attrs.evolve(groups, exposed=view.exposed | anyone)",
+        "groups = attrs.evolve(groups, exposed=anyone)",
+    ),
+    Mutant(
         "surge is never started",
         "rollout",
         "stages",
