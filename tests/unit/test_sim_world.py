@@ -9,7 +9,7 @@ from worlds import OWNER, Run, Shape, ready_groups
 from lws_core.actions import Read, Ref
 from lws_core.observed import Node
 from lws_core.sights import Outcome
-from lws_core.values import FrozenMap
+from lws_core.values import FrozenMap, evolve
 from lws_sim import world as cluster
 from lws_sim.cluster import api, scheduler
 from lws_sim.cluster.store import key_of, meta, name_of, terminating, uid_of, with_meta
@@ -87,6 +87,10 @@ def test_a_sync_that_fails_is_always_repeated_later_and_later() -> None:
     world = settled(world, world.now_s)
     (at_s,) = (at_s for at_s, _, timed in world.timers if isinstance(timed, cluster.Sync))
     assert (world.back_offs["ns/web"], round(at_s - world.now_s, 3)) == (14, 40.96)
+    for_ages = evolve(world, back_offs=world.back_offs.with_("ns/web", 5000))
+    for_ages = cluster.perform(cluster.advance(for_ages, at_s), cluster.Sync("ns", "web"))
+    (then_s,) = (then_s for then_s, _, timed in for_ages.timers if isinstance(timed, cluster.Sync))
+    assert round(then_s - for_ages.now_s) == 1000
     world = cluster.write(world, world.store.remove(pod_of(world, "web-0")))
     assert settled(world, world.now_s + 40).store.get("Pod", "ns", "web-0") is None, "it waits all the same"
     assert settled(world).back_offs == {}
