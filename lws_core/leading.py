@@ -224,16 +224,18 @@ def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tupl
     statefulset = view.statefulset
     if statefulset is None:
         return evolve(memory, exposed=0), ()
-    living = memory.exposed & view.summary.present & ~view.summary.terminating
-    leaders = tuple(_leaders(memory, tuple(indexes(living))).values())
-    reads = tuple(
-        Read(Ref("Pod", lws.namespace, leader.name), "it may have been replaced unseen", leader.uid)
-        for leader in leaders
-    )
+    living = tuple(indexes(memory.exposed & view.summary.present & ~view.summary.terminating))
+    reads = {
+        int(index): Read(
+            Ref("Pod", lws.namespace, leader.name), "it may have been replaced unseen", leader.uid
+        )
+        for index, leader in _leaders(memory, living).items()
+    }
     if statefulset.observed_generation < statefulset.generation:  # too early to look
-        return evolve(memory, verified=memory.verified.without(*map(action_key, reads))), ()
-    reads = tuple(read for read in reads if action_key(read) not in memory.verified)
-    return memory if reads else evolve(memory, exposed=0), reads
+        return evolve(memory, verified=memory.verified.without(*map(action_key, reads.values()))), ()
+    # Who was read is as it was shown from then on, however long the others take.
+    left = {index: read for index, read in reads.items() if action_key(read) not in memory.verified}
+    return evolve(memory, exposed=members(*left)), tuple(left.values())
 
 
 def _exposed(summary: Summary, statefulset: LeaderStatefulSet) -> GroupSet:
