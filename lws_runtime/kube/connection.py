@@ -198,6 +198,13 @@ class _Kubeconfig:
         raise NoCluster(f"kubeconfig {self.name}: {field} has no entry {name!r}")
 
 
+def _is_url(server: str) -> bool:
+    try:
+        return urlsplit(server).scheme in ("http", "https")
+    except ValueError:  # as of an IPv6 address without its last bracket
+        return False
+
+
 def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
     config = _Kubeconfig(paths)
     name = config.current_context()
@@ -206,7 +213,7 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
     named = context.fields.get("user")
     user = config.entry("users", "user", named) if named else _Entry({}, cluster.path)
     server = cluster.fields.get("server")
-    if not isinstance(server, str) or urlsplit(server).scheme not in ("http", "https"):
+    if not isinstance(server, str) or not _is_url(server):
         where = f"clusters[{context.fields.get('cluster')}].cluster.server"
         raise NoCluster(f"kubeconfig {cluster.path}: {where} is no URL")
     tls = _tls(cluster, user) if server.startswith("https") else None

@@ -9,7 +9,8 @@ way that it does not try, or give up. Then the model's store follows the cluster
   else as it was at another, as a controller has a cache for each kind.
 - Where the cluster rests, no sync and no look of the collector may change anything, and all is alike.
 
-That is less than a way through all: a sync need not be finished, and of the operator nothing is claimed.
+That is less than a way through all: a sync need not be finished, a status is taken as it is until both rest,
+and of the operator nothing is claimed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lws_sim.cluster.store import (
     terminating,
     uid_of,
     with_meta,
+    with_status,
 )
 from lws_sim.world import START_S, Bereave, Collect, Sync, advance, perform, tasks, write
 
@@ -45,6 +47,7 @@ VIEWS: Final = 60
 
 _OPERATORS: Final = ("operator", MANAGER)
 _ENDS: Final = ("terminating", "gone")
+_TOLD: Final = ("observed", "current")
 
 
 class Unexplained(Exception):
@@ -94,8 +97,7 @@ class Follower:
             if isinstance(moment.item, Mark):
                 self._make(moment.item, moment)
             elif isinstance(moment.item, Tell):
-                after = self._explained(moment.item, moment.object)
-                self.state = evolve_world(self.state, write(self.state.world, after))
+                self.state = evolve_world(self.state, write(self.state.world, self._told(moment.object)))
             else:
                 state = next(after_event(self.state, moment.item), None)
                 if state is None:
@@ -142,7 +144,10 @@ class Follower:
             self.state = attrs.evolve(self.state, owed=tuple(owed))
             return
         before = self.store
-        after = self._asked_for(mark, moment.object) or self._explained(mark, moment.object)
+        if mark.what in _TOLD:
+            after = self._told(moment.object)
+        else:
+            after = self._asked_for(mark, moment.object) or self._explained(mark, moment.object)
         made = list(difference(before, after))
         if mark not in made:
             told = ", ".join(map(str, made)) or "nothing"
@@ -190,27 +195,26 @@ class Follower:
         )
         return with_meta(real, ownerReferences=references or None)
 
-    def _explained(self, item: Mark | Tell, real: Object) -> Store:
+    def _explained(self, mark: Mark, real: Object) -> Store:
         """The store after a write of the StatefulSet controller or the collector, as a view explains it."""
         for view in self._views(real):
             for done in self._done_by_the_cluster(view, real):
-                after = self._with(item, real, view, done)
-                if after is not None and (isinstance(item, Tell) or item in difference(self.store, after)):
+                after = self._with(mark, view, done)
+                if after is not None and mark in difference(self.store, after):
                     return after
-        raise Unexplained(f"no sync and no look of the collector makes {item}")
+        raise Unexplained(f"no sync and no look of the collector makes {mark}")
 
-    def _with_status(self, real: Object, done: Store) -> Store | None:
-        """The store with the status of a StatefulSet as a sync has written it; None if that tells of another
-        generation or other revisions."""
-        mine, after = (store.objects.get(key_of(real)) for store in (self.store, done))
-        if mine is None or after is None:
-            return None
+    def _told(self, real: Object) -> Store:
+        """The store with what the status of a StatefulSet tells of its generation and its revisions."""
+        mine = self.store.objects.get(key_of(real))
+        if mine is None:
+            raise Unexplained(f"{identity(real)} tells of itself, and is not there")
+        generation = meta(mine).get("generation")
+        status = {"observedGeneration": generation if is_observed(real) else 0}
         for field in ("currentRevision", "updateRevision"):
             told = dig(real, "status", field)
-            if self.revisions.get(str(told), told) != dig(after, "status", field):
-                return None
-        told = mine.with_("status", after["status"])
-        return self.store.replace(mine, told)[0] if is_observed(told) == is_observed(real) else None
+            status[field] = self.revisions.get(str(told), told)
+        return self.store.replace(mine, with_status(mine, **status))[0]
 
     def _views(self, real: Object) -> Iterator[Store]:
         """What a controller may have seen, the latest first."""
@@ -232,27 +236,23 @@ class Follower:
         for key in (key_of(real), *(f"{o['kind']}/{namespace_of(real)}/{o['name']}" for o in owners(real))):
             yield gc.collect(view, key, now_s)
 
-    def _with(self, item: Mark | Tell, real: Object, view: Store, done: Store) -> Store | None:
-        """The store with what an item tells of, as a task has done it on its view; None if it has not."""
-        if isinstance(item, Tell):
-            return self._with_status(real, done)
+    def _with(self, mark: Mark, view: Store, done: Store) -> Store | None:
+        """The store with what a mark tells of, as a task has done it on its view; None if it has not."""
         store, now_s = self.store, self.state.world.now_s
-        mine, before, after = (_find(objects, item.key) for objects in (store, view, done))
-        match item.what:
+        mine, before, after = (_find(objects, mark.key) for objects in (store, view, done))
+        match mark.what:
             case "made" if before is None and after is not None and mine is None:
                 return store.insert(after, now_s)[0]
             case "number" if mine is not None and after is not None:
                 return store.replace(mine, mine.with_("revision", after["revision"]))[0]
-            case "observed" | "current":
-                return self._with_status(real, done)
             case "terminating" | "gone" if mine is not None and before is not None and before != after:
                 if uid_of(before) != uid_of(mine):
                     return None
                 if terminating(mine):  # a finalizer has gone
-                    return store.remove(mine) if after is None and item.what == "gone" else None
+                    return store.remove(mine) if after is None and mark.what == "gone" else None
                 if after is not None and not terminating(after):
                     return None
-                if item.what == "gone" and self._was_on_no_node(mine):
+                if mark.what == "gone" and self._was_on_no_node(mine):
                     return store.remove(mine)
                 way = "Background" if after is None else _way(after)
                 return api.delete(store, key_of(mine), now_s, propagation=way)[0]

@@ -145,6 +145,7 @@ def test_tls_must_be_as_the_file_asks(tmp_path: Path) -> None:
         ({"clusters": "what"}, "clusters has no entry 'c'"),
         ({"users": []}, "users has no entry 'u'"),
         ({"cluster": {"server": "10.0.0.1"}}, "server is no URL"),
+        ({"cluster": {"server": "https://[::1"}}, "server is no URL"),
         ({"cluster": {"certificate-authority": "missing.crt"}}, "certificates: "),
         ({"cluster": {"certificate-authority-data": "c2VjcmV0"}}, "certificates: "),
         ({"user": {"client-certificate-data": "%%%", "client-key-data": "secret"}}, "certificates: "),
