@@ -63,7 +63,8 @@ _SETS: Final = 400  # that reviews are made around
 _HEADERS: Final = {"Content-Type": "application/json"}
 
 
-def _nested(depth: int, *, in_lists: bool) -> Any:
+def nested(depth: int, *, in_lists: bool) -> Any:
+    """A value so many levels deep."""
     value: Any = 1
     for _ in range(depth):
         value = [value] if in_lists else {"a": value}
@@ -82,7 +83,7 @@ SMALL: Final[tuple[Any, ...]] = (
 LARGE: Final[tuple[Any, ...]] = (
     math.nan, math.inf, 10**400, "1" * 5000, "x" * 100_000, list(range(1000)),
     {str(index): index for index in range(1000)},
-    _nested(_DEEP, in_lists=True), _nested(_DEEP, in_lists=False),
+    nested(_DEEP, in_lists=True), nested(_DEEP, in_lists=False),
 )  # fmt: skip
 """What is put there once in a while, and numbers that JSON does not have."""
 
@@ -254,7 +255,7 @@ def malformed(chance: random.Random) -> tuple[str, bytes]:
             broken = bytes([chance.randrange(0x80, 0x100)])
             return path, _with_object(body, found).replace(b'"', broken, 1)
         case 3:
-            deep = _nested(MAX_DEPTH * chance.choice((2, 5)), in_lists=chance.random() < 0.5)
+            deep = nested(MAX_DEPTH * chance.choice((2, 5)), in_lists=chance.random() < 0.5)
             if chance.random() < 0.5:
                 return path, dumped(deep)
             asked["object"] = {"spec": deep}

@@ -125,7 +125,7 @@ class AuditLog:
         left_out = {name for name, wanted in (("events", events), ("leases", leases)) if not wanted}
         return [
             one
-            for one in self.entries(since)
+            for one in self.entries(since, namespace or "")
             if one.writes
             and one.stage == "ResponseComplete"
             and user in (None, one.user)

@@ -142,6 +142,12 @@ def standing(objects: Iterator[Object]) -> dict[str, Any]:
     return {identity(obj): _standing(obj) for obj in objects if obj["kind"] in WATCHED}
 
 
+def apart(model: Mapping[str, Any], real: Mapping[str, Any]) -> str:
+    """Where two standings differ, "" where they do not."""
+    keys = [key for key in {**model, **real} if model.get(key) != real.get(key)]
+    return "\n".join(f"{key}:\n  model {model.get(key)}\n  real  {real.get(key)}" for key in keys)
+
+
 def _standing(obj: Object) -> Any:
     told = {**_facets(obj), "owners": sorted(f"{ref['kind']}/{ref['name']}" for ref in owners(obj))}
     status = as_map(obj.get("status"))

@@ -63,6 +63,7 @@ LONGEST_S: Final = 20.0
 _FURTHEST_BACK: Final = 60
 _SHORTEST_VIEWS: Final = 12
 _LOOKS: Final = 8
+_OWN_TASKS: Final[tuple[type, ...]] = (Send, Sync, Bereave, Collect)
 _RETRY_S: Final = 60.0  # how long the operator may wait before it tries again what has failed
 _REPORT_S: Final = 1.5  # within which counts in the set's status are written
 
@@ -146,7 +147,7 @@ class Reader:
     def _items(self, before: Object | None, after: Object | None, obj: Object) -> Iterator[Item]:
         if obj["kind"] == names.KIND:
             if _is_deletion(before, after):
-                yield Kill(key_of(obj), _propagation(after))
+                yield Kill(key_of(obj), propagation(after))
                 yield from marks(before, after, self.objects)
             elif after is None:
                 yield from marks(before, after, self.objects)
@@ -194,7 +195,8 @@ def _is_deletion(before: Object | None, after: Object | None) -> bool:
     return before is not None and not terminating(before) and (after is None or terminating(after))
 
 
-def _propagation(after: Object | None) -> str:
+def propagation(after: Object | None) -> str:
+    """How an object was deleted, told by what is left of it."""
     waits = after is not None and api.FOREGROUND in as_list(meta(after).get("finalizers"))
     return "Foreground" if waits else "Background"
 
@@ -549,18 +551,18 @@ def _see(world: World, owner: str, count: int) -> World:
     return evolve(world, controllers=world.controllers.with_(owner, seen))
 
 
-def _own_tasks(world: World) -> list[Task]:
+def _own_tasks(world: World, kinds: tuple[type, ...] = _OWN_TASKS) -> list[Task]:
     """What the operator's requests, the StatefulSet controller and the garbage collector may do now; what
     becomes of pods on nodes is in the record."""
-    return [task for task in tasks(world) if isinstance(task, Send | Sync | Bereave | Collect)]
+    return [task for task in tasks(world) if isinstance(task, kinds)]
 
 
-def quieten(state: State) -> State:
-    """The state after all that leaves no mark."""
+def quieten(state: State, kinds: tuple[type, ...] = _OWN_TASKS) -> State:
+    """The state after all tasks of these kinds that leave no mark."""
     again = True
     while again:
         again = False
-        for task in _own_tasks(state.world):
+        for task in _own_tasks(state.world, kinds):
             done = perform(state.world, task)
             if not difference(state.world.store, done.store):
                 state, again = evolve_world(state, done), True

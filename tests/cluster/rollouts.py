@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import attrs
 from client import Manifest, Refused
 from control_plane import ControlPlane
-from facets import standing
+from facets import apart, standing
 from kubelet import Kubelet, Node
 from recorder import Recorder
 from replay import Moment, Permitted, Reader, Restless, State, begin, describe, replay, rest_of, settle
@@ -143,18 +143,15 @@ class Rollout:
         return follower.rest(iter(self.reader.objects.values()))
 
     def _deletions(self) -> dict[str, str]:
-        return deletions(self.sandbox.plane.audit, self.sandbox.name)
+        return deletions(self.sandbox.writes())
 
     def _settle(self, end: State) -> str:
         """What keeps the model from resting where the cluster does. With "" for nothing it goes on there."""
         settled = settle(end)
         if isinstance(settled, Restless):
             return str(settled)
-        expected = rest_of(settled.world)
-        seen = standing(iter(self.reader.objects.values()))
-        if seen != expected:
-            keys = [key for key in {**expected, **seen} if expected.get(key) != seen.get(key)]
-            return "\n".join(f"{key}:\n  model {expected.get(key)}\n  real  {seen.get(key)}" for key in keys)
+        if different := apart(rest_of(settled.world), standing(iter(self.reader.objects.values()))):
+            return different
         before, after = tuple(self.rested.values()), tuple(self.reader.objects.values())
         record = Record(self.state, before, tuple(self.moments), after, self._deletions())
         if different := record.difference(record.moments):

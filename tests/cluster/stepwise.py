@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
-from audit import MANAGER, AuditLog
-from facets import Mark, difference, identity, is_observed, kubelet_facets, standing
-from replay import Moment, Restless, State, Tell, after_event, evolve_world, quieten
+from audit import MANAGER, Entry
+from facets import Mark, apart, difference, identity, is_observed, kubelet_facets, standing
+from replay import Moment, Restless, State, Tell, after_event, evolve_world, propagation, quieten
 
 from lws_core import names
 from lws_core.values import FrozenMap, dig
@@ -54,13 +54,13 @@ class Unexplained(Exception):
     """A write that the model does not make, or that cannot be done to it."""
 
 
-def deletions(log: AuditLog, namespace: str) -> dict[str, str]:
+def deletions(writes: Iterable[Entry]) -> dict[str, str]:
     """How the operator asked for deletions, by UID of what was to be deleted."""
-    found = {}
-    for entry in log.entries(namespace=namespace):
-        if entry.verb == "delete" and entry.user in _OPERATORS and entry.code < 300:
-            found[entry.body["preconditions"]["uid"]] = entry.body["propagationPolicy"]
-    return found
+    return {
+        entry.body["preconditions"]["uid"]: entry.body["propagationPolicy"]
+        for entry in writes
+        if entry.verb == "delete" and entry.user in _OPERATORS and entry.code < 300
+    }
 
 
 @attrs.define
@@ -104,7 +104,8 @@ class Follower:
                     raise Unexplained(f"{moment.item} cannot be done to the model")
                 self.state = state
             self._learn(moment.object)
-            self._tidy()
+            # The collector takes the revisions of a StatefulSet that goes, which leaves no mark.
+            self.state = quieten(self.state, (Bereave, Collect))
             if self.views[-1].version != self.store.version:
                 self.views.append(self.store)
 
@@ -126,11 +127,7 @@ class Follower:
         mine = _standing(obj for _, obj in state.world.store.objects.items())
         theirs = _standing(seen)
         self.state = state
-        return "\n".join(
-            f"{key}:\n  model {mine.get(key)}\n  real  {theirs.get(key)}"
-            for key in {**mine, **theirs}
-            if mine.get(key) != theirs.get(key)
-        )
+        return apart(mine, theirs)
 
     # -- writes
 
@@ -156,17 +153,6 @@ class Follower:
         self.state = attrs.evolve(
             self.state, world=write(self.state.world, after), owed=(*self.state.owed, *made)
         )
-
-    def _tidy(self) -> None:
-        """Let the collector do what leaves no mark: take the revisions of a StatefulSet that goes."""
-        again = True
-        while again:
-            again = False
-            for chore in self.state.world.chores.values():
-                done = perform(self.state.world, chore)
-                if isinstance(chore, Bereave | Collect) and not difference(self.store, done.store):
-                    self.state, again = evolve_world(self.state, done), True
-                    break
 
     def _asked_for(self, mark: Mark, real: Object) -> Store | None:
         """The store after what the operator asked for; None where it did not."""
@@ -254,8 +240,7 @@ class Follower:
                     return None
                 if mark.what == "gone" and self._was_on_no_node(mine):
                     return store.remove(mine)
-                way = "Background" if after is None else _way(after)
-                return api.delete(store, key_of(mine), now_s, propagation=way)[0]
+                return api.delete(store, key_of(mine), now_s, propagation=propagation(after))[0]
             case _:
                 return None
 
@@ -303,12 +288,3 @@ def _statefulset_of(real: Object) -> str:
         return key_of(real)
     owner = next((o for o in owners(real) if o["kind"] == "StatefulSet"), FrozenMap({"name": ""}))
     return f"StatefulSet/{namespace_of(real)}/{owner['name']}"
-
-
-def _way(obj: Object) -> str:
-    return "Foreground" if api.FOREGROUND in _finalizers(obj) else "Background"
-
-
-def _finalizers(obj: Object) -> tuple[Any, ...]:
-    finalizers = meta(obj).get("finalizers", ())
-    return finalizers if isinstance(finalizers, tuple) else ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import random
@@ -45,7 +44,7 @@ def test_mutated_set_is_judged_alike_by_the_server_with_its_webhooks_and_by_lws_
 @pytest.mark.parametrize(
     ("containers", "told"),
     [
-        (json.loads("[" * 120 + "]" * 120), "the object is nested more than 100 levels deep"),
+        (hostile.nested(120, in_lists=True), "the object is nested more than 100 levels deep"),
         ([0] * MAX_VALUES, f"the body holds more than {MAX_VALUES} values"),
     ],
     ids=["deep", "large"],

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from hostile import nested
 from reviewing import (
     MUTATE_POD,
     MUTATE_SET,
@@ -213,13 +214,6 @@ def test_update_without_the_old_set_must_be_denied() -> None:
 # -- what is no review
 
 
-def nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = {"a": value}
-    return value
-
-
 def spoiled(**fields: Any) -> bytes:
     return json.dumps({**review(MUTATE_SET, object=SET), **fields}).encode()
 
@@ -246,7 +240,7 @@ def spoiled(**fields: Any) -> bytes:
         (spoiled(request=request(MUTATE_SET, operation=["CREATE"])), "request.operation"),
         (b"[" * 100_000, "not JSON"),
         (
-            spoiled(request=request(MUTATE_SET, userInfo=nested(MAX_DEPTH + 1))),
+            spoiled(request=request(MUTATE_SET, userInfo=nested(MAX_DEPTH + 1, in_lists=False))),
             f"more than {MAX_DEPTH} levels",
         ),
         (b"[" + b"0," * MAX_VALUES + b"0]", f"more than {MAX_VALUES} values"),
@@ -265,7 +259,7 @@ def test_what_is_no_review_must_get_status_400(body: bytes, told: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("field", ["object", "oldObject"])
 def test_object_nested_too_deep_must_be_denied(path: str, field: str) -> None:
-    objects = {"object": SET, "oldObject": SET, field: {"spec": nested(MAX_DEPTH)}}
+    objects = {"object": SET, "oldObject": SET, field: {"spec": nested(MAX_DEPTH, in_lists=False)}}
     response = ask(path, operation="UPDATE", **objects)
     assert (response["allowed"], response["status"]["code"]) == (False, 422)
     assert response["status"]["message"] == "the object is nested more than 100 levels deep"
