@@ -229,7 +229,8 @@ def plan_group(
                 "Foreign", f"pod {leader.name} does not belong to StatefulSet {statefulset.name}"
             ),
         )
-    size = None if then is None else then.spec.leader_worker_template.size
+    template = None if then is None else then.spec.leader_worker_template
+    size = None if template is None else template.size
     restart = decide_restart(
         lws.spec.leader_worker_template.restart_policy,
         group,
@@ -237,6 +238,7 @@ def plan_group(
         size,
         recreation,
         now_s,
+        policy_then=None if template is None else template.restart_policy,
         after_start=names.RECREATE_AFTER_START in lws.metadata.annotations,
         limit=options.recreation_limit,
     )

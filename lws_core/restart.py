@@ -72,12 +72,14 @@ def decide_restart(
     recreation: Recreation | None,
     now_s: float,
     *,
+    policy_then: RestartPolicy | None = None,
     after_start: bool = False,
     limit: int | None = None,
 ) -> Recreate | Hold | None:
     """Whether to recreate the group now; None where nothing has ended, or the policy lets pods end alone.
 
-    `recreation` is the group's record; `after_start` asks for RecreateGroupAfterStart whatever the policy.
+    `recreation` is the group's record; `policy_then` is the policy at the revision of its leader, None where
+    that is unknown; `after_start` asks for RecreateGroupAfterStart whatever the policy.
     """
     leader = group.leader
     if policy == "None" or leader is None or leader.terminating:
@@ -87,8 +89,8 @@ def decide_restart(
     if recreation is not None and recreation.leader_uid == uid:
         # Decided and recorded, but not carried out: the evidence may be gone by now, the cause is not.
         return Recreate(evidence or Evidence(leader.name, "Vanished"), recreation, recorded=True)
-    if evidence is None:
-        return None
+    if evidence is None or (policy_then == "None" and history.unready_since_s is None):
+        return None  # a pod of such a group may end alone: now that it is ready again, that is over
     if (after_start or policy == "RecreateGroupAfterStart") and not history.started and _pending(group, size):
         return Hold("Starting", evidence)
     failing_since_s = now_s if history.failing_since_s is None else history.failing_since_s

@@ -10,6 +10,8 @@ Harm is what may bring groups down without the operator: failures of pods and no
 deleted by hand, pods that load slowly. It is over once the set is at its goal and at rest; slow pods may come
 back, so after them the floor is not judged any more. A set that is scaled down in mid-rollout loses its upper
 groups at once: where too few updated ones stay, the others may all be in replacement, and that is harm too.
+What ends in a group of another policy while the restart policy is None counts once that policy is back, and
+is harm then.
 """
 
 from __future__ import annotations
@@ -44,26 +46,34 @@ _HARMLESS: Final = (
 @attrs.define
 class Strictness:
     """What a strict run has seen so far: whether the set is at rest, or harm was done since it was, and what
-    the specs since then demanded."""
+    the specs since then demanded. `pending`: harm was done that the restart policy None has left alone."""
 
     floor: int = 0
     resting: bool = True
     harmed: bool = False
     slow: bool = False
+    pending: bool = False
+    alone: bool = False
 
     def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec, standing: Standing) -> None:
         """Something was done to the set, which stands so, and has this spec from now on."""
         limits = limits_of(spec)
         too_few = standing.groups[: limits.ceiling].count("n") < limits.floor
         cut = standing.replicas > limits.ceiling and too_few
+        harm = not all(map(_is_harmless, deeds))
+        was_alone, self.alone = self.alone, _is_alone(spec)
+        back = self.pending and was_alone and not self.alone and bool({"o", "x"} & {*standing.groups})
         self.slow |= any(map(_is_slow, deeds))
-        self.harmed |= not all(map(_is_harmless, deeds)) or (cut and not self.resting)
+        self.pending |= harm
+        self.harmed |= harm or back or (cut and not self.resting)
         self.floor = min(self.floor, limits.floor)
         self.resting = False
 
     def note_rest(self, spec: Spec) -> None:
         """The set is at its goal and at rest: what was harmed has healed."""
         self.resting, self.harmed, self.floor = True, False, limits_of(spec).floor
+        self.alone = _is_alone(spec)
+        self.pending &= self.alone
 
     def judge_ready(self, ready_count: int) -> list[Violation]:
         """What is wrong with that many groups being ready."""
@@ -108,6 +118,10 @@ def judge_end(world: World, fresh: World) -> list[Violation]:
         return []
     more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
     return [Violation("end", f"{'; '.join(found[:_MOST_TOLD])}{more}")]
+
+
+def _is_alone(spec: Spec) -> bool:
+    return spec.leader_worker_template.restart_policy == "None"
 
 
 def _is_harmless(deed: script.Deed) -> bool:

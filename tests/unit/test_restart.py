@@ -60,6 +60,14 @@ def test_group_never_is_recreated_without_cause(calm: dict[str, Any]) -> None:
     assert decided(**calm) is None
 
 
+def test_ready_group_of_a_policy_that_lets_pods_end_alone_never_is_recreated() -> None:
+    ready = History(leader_uid=LEADER, started=True, failing_since_s=NOW_S)
+    assert decided(history=ready, policy_then="None") is None
+    unready = attrs.evolve(ready, unready_since_s=NOW_S)
+    assert isinstance(decided(history=unready, policy_then="None"), Recreate)
+    assert isinstance(decided(history=ready, policy_then="RecreateGroupAfterStart"), Recreate)
+
+
 def test_recorded_recreation_always_is_carried_out_though_its_evidence_is_gone() -> None:
     record = Recreation(3, 5, LEADER)
     assert decided(group(0), recreation=record) == Recreate(

@@ -16,7 +16,7 @@ from lws_sim import simulation as simulating
 from lws_sim import world as cluster
 from lws_sim.census import Standing
 from lws_sim.cluster import kubelet
-from lws_sim.cluster.store import label, name_of, owners
+from lws_sim.cluster.store import label, name_of, owners, uid_of
 from lws_sim.deeds import Player
 from lws_sim.ends import differences, end_of
 from lws_sim.simulation import Simulation
@@ -220,6 +220,41 @@ def test_a_late_watch_of_pods_must_not_bring_the_ready_groups_below_the_floor() 
     simulation.take(script.Step((script.HoldWatch(("Pod",), held=False),)))
     trace = simulation.finish()
     assert (trace.summary.finished, trace.summary.violations) == (True, ())
+
+
+_POLICY = "spec.leaderWorkerTemplate.restartPolicy"
+_HURT = (
+    script.Crash((script.Place(0, 1), script.Place(1, 1))),
+    script.DeleteObject((script.Target("StatefulSet", "serve-0"), script.Target("StatefulSet", "serve-1"))),
+)
+
+
+@pytest.mark.parametrize("deed", _HURT, ids=["restarted", "vanished"])
+def test_policy_that_is_switched_on_must_not_end_ready_groups_over_the_budget(deed: script.Deed) -> None:
+    """What ended under None has healed long ago; the rollout renews every group, within the budget."""
+    simulation = a_simulation(replicas=2, restart_policy="None")
+    simulation.take(script.Step((deed,)))
+    simulation.take(script.Step((), after_s=600.0))
+    simulation.take(script.Step((script.SetField(_POLICY, "RecreateGroupOnPodRestart"),)))
+    trace = simulation.finish()
+    assert (trace.summary.finished, trace.summary.violations) == (True, ())
+
+
+def test_policy_that_is_back_may_end_the_groups_that_have_had_it_all_along() -> None:
+    """Their containers did restart, and the view cannot tell when."""
+    simulation = a_simulation(replicas=2, partition=2)
+    before = {name_of(pod): uid_of(pod) for pod in simulation.player.world.store.all("Pod")}
+    for deed in (
+        script.SetField(_POLICY, "None"),
+        _HURT[0],
+        script.SetField(_POLICY, "RecreateGroupOnPodRestart"),
+    ):
+        simulation.take(script.Step((deed,)))
+        simulation.take(script.Step((), after_s=600.0))
+    trace = simulation.finish()
+    assert (trace.summary.finished, trace.summary.violations) == (True, ())
+    after = {name_of(pod): uid_of(pod) for pod in simulation.player.world.store.all("Pod")}
+    assert all(after[name] != before[name] for name in after)
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "operator-restarted"])
