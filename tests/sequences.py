@@ -407,6 +407,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=50, help="sequences in a batch")
     parser.add_argument("--folder", type=Path, default=Sequence.folder)
     asked = parser.parse_args()
+    if asked.first * asked.batch >= asked.sequences:
+        parser.error(f"--sequences: batch {asked.first} begins after {asked.first * asked.batch} sequences")
     Sequence.folder = asked.folder
     began_s = time.monotonic()
     for number in range(asked.first, -(-asked.sequences // asked.batch)):

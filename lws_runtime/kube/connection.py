@@ -198,11 +198,17 @@ class _Kubeconfig:
         raise NoCluster(f"kubeconfig {self.name}: {field} has no entry {name!r}")
 
 
-def _is_url(server: str) -> bool:
+def _url(cluster: _Entry, named: object, field: str) -> str:
+    """A URL of HTTP from a kubeconfig's cluster. Raises NoCluster."""
+    text = cluster.fields.get(field)
     try:
-        return urlsplit(server).scheme in ("http", "https")
-    except ValueError:  # as of an IPv6 address without its last bracket
-        return False
+        parts = urlsplit(text if isinstance(text, str) else "")
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.geturl()
+    except ValueError:  # as of an IPv6 address without its last bracket, or of a port that is no number
+        pass
+    where = f"clusters[{named}].cluster.{field}"
+    raise NoCluster(f"kubeconfig {cluster.path}: {where} is no URL of HTTP")
 
 
 def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
@@ -212,10 +218,8 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
     cluster = config.entry("clusters", "cluster", context.fields.get("cluster"))
     named = context.fields.get("user")
     user = config.entry("users", "user", named) if named else _Entry({}, cluster.path)
-    server = cluster.fields.get("server")
-    if not isinstance(server, str) or not _is_url(server):
-        where = f"clusters[{context.fields.get('cluster')}].cluster.server"
-        raise NoCluster(f"kubeconfig {cluster.path}: {where} is no URL")
+    server = _url(cluster, context.fields.get("cluster"), "server")
+    proxy = cluster.fields.get("proxy-url") and _url(cluster, context.fields.get("cluster"), "proxy-url")
     tls = _tls(cluster, user) if server.startswith("https") else None
     basic = ""
     if user.fields.get("username"):
@@ -226,7 +230,7 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
         server.rstrip("/"),
         ssl_context=tls,
         server_name=str(cluster.fields.get("tls-server-name") or ""),
-        proxy=str(cluster.fields.get("proxy-url") or ""),
+        proxy=proxy or "",
         token=str(user.fields.get("token") or ""),
         token_file=user.folder / str(token_file) if token_file else None,
         plugin=_plugin(user, name, cluster, tls),

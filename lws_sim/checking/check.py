@@ -12,6 +12,7 @@ from lws_sim.cluster.store import Object
 from .edits import drafts
 from .explorer import Explorer, Finding, Report, at_rest
 from .model import FAULTS, Label, Model, State
+from .naming import NamedStore
 
 DEFAULT_EDITS: Final = ("template", "revert", "up", "down")
 
@@ -34,22 +35,23 @@ class Scope:
     slack: int | None = 1
     from_creation: bool = False
 
-    def model(self, manifest: Object) -> Model:
+    def model(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Model:
         """What can happen to a set within this scope."""
         return Model(
             drafts(manifest, self.edits, self.edit_count),
             gate=self.gate,
             faults=self.faults,
             slack=self.slack,
+            store_type=store_type,
         )
 
     def start(self, model: Model) -> State:
         """Where an exploration begins."""
         return model.first(self.fault_count) if self.from_creation else at_rest(model, self.fault_count)
 
-    def explorer(self, manifest: Object) -> Explorer:
+    def explorer(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Explorer:
         """The exploration of a set, before its first step."""
-        model = self.model(manifest)
+        model = self.model(manifest, store_type)
         return Explorer(model, self.start(model), keeps_floor=not self.from_creation)
 
 

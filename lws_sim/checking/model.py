@@ -103,7 +103,8 @@ class _Looked(NamedTuple):
 
 
 class Model:
-    """The moves of one set. `drafts`: what a user may make of it (edits.py); the first is the beginning."""
+    """The moves of one set. `drafts`: what a user may make of it (edits.py); the first is the beginning.
+    `store_type`: how the cluster names what it stores."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class Model:
         faults: tuple[str, ...] = (),
         reports_at_once: bool = True,
         slack: int | None = 1,
+        store_type: type[NamedStore] = NamedStore,
     ) -> None:
         self.drafts = drafts
         self.faults = faults
@@ -121,6 +123,7 @@ class Model:
         self.owner = f"{self.namespace}/{self.name}"
         self._status = f"PatchStatus {names.KIND} {self.name}"
         self._reports_at_once, self._slack = reports_at_once, slack
+        self._store_type = store_type
         self._recreates = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy") != "None"
         self._rules = api.Rules(gate=gate, options=OPTIONS)
         self._clusters: Numbers[object] = Numbers()
@@ -192,7 +195,9 @@ class Model:
     def first(self, faults: int) -> State:
         """The set has just been created."""
         world = cluster.World(
-            store=NamedStore(counts_lives=bool(faults)), rules=self._rules, timing=cluster.Timing(load_s=None)
+            store=self._store_type(counts_lives=bool(faults)),
+            rules=self._rules,
+            timing=cluster.Timing(load_s=None),
         )
         world = cluster.put_set(world, self.drafts[0].manifest)
         memory = controller.observe(controller.start(OPTIONS), Synced(), cluster.START_S)

@@ -8,6 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 from click.testing import CliRunner
+from exploration.cases import Case
+from exploration.unreduced import compare
 from worlds import Shape
 
 from lws_core import rollout
@@ -34,6 +36,9 @@ spec:
 def run(*words: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, ["check", *words])
     return result.exit_code, result.output
+
+
+SURGING = Case("budgets", Shape(replicas=2, size=1, max_surge=1), TEMPLATE)
 
 
 @pytest.fixture
@@ -180,6 +185,23 @@ def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> 
     large.write_text(SET.replace("replicas: 2", "replicas: 64"))
     code, output = run(str(large), "--most", "20", "--no-gate")
     assert "EXHAUSTED" not in output
+
+
+def test_reduction_of_names_must_change_no_verdict() -> None:
+    found = compare(SURGING)
+    assert found.is_sound
+    assert found.unreduced.complete
+    assert found.unreduced.states > 3 * found.reduced.states
+
+
+@pytest.mark.usefixtures("too_wide")
+def test_violation_must_be_found_with_and_without_the_reduction() -> None:
+    scope = attrs.evolve(TEMPLATE, fault_count=1)
+    found = compare(Case("faults", Shape(replicas=2, size=1), scope))
+    assert found.unreduced.finding is not None
+    assert found.is_sound
+    hidden = attrs.evolve(found.reduced, finding=None)
+    assert not attrs.evolve(found, reduced=hidden).is_sound
 
 
 @pytest.mark.usefixtures("too_wide")
