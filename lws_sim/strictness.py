@@ -8,10 +8,10 @@
 
 Harm is what may bring groups down without the operator: failures of pods and nodes, objects changed or
 deleted by hand, pods that load slowly. It is over once the set is at its goal and at rest; slow pods may come
-back, so after them the floor is not judged any more. A set that is scaled down in mid-rollout loses its upper
-groups at once: where too few updated ones stay, the others may all be in replacement, and that is harm too.
-What ends in a group of another policy while the restart policy is None counts once that policy is back, and
-is harm then.
+back, so after them the floor is not judged any more. Harm are also
+- scaling down before the set rests: its upper groups go at once, and where too few updated ones stay, the
+  others may all be in replacement. While a group is outdated surge is among those that stay.
+- the restart policy None that ends: what has happened meanwhile to groups of another policy counts then.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Strictness:
     def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec, standing: Standing) -> None:
         """Something was done to the set, which stands so, and has this spec from now on."""
         limits = limits_of(spec)
-        too_few = standing.groups[: limits.ceiling].count("n") < limits.floor
-        cut = standing.replicas > limits.ceiling and too_few
+        is_rolling = bool({"o", "x", "t"} & {*standing.groups[: spec.replicas]})
+        staying = limits.ceiling if is_rolling else spec.replicas
+        cut = standing.replicas > staying and standing.groups[:staying].count("n") < limits.floor
         harm = not all(map(_is_harmless, deeds))
         was_alone, self.alone = self.alone, _is_alone(spec)
         back = self.pending and was_alone and not self.alone and bool({"o", "x"} & {*standing.groups})

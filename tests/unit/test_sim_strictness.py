@@ -45,7 +45,8 @@ def at_rest(**shape: Any) -> cluster.World:
 
 
 @pytest.mark.parametrize(
-    ("groups", "judged"), [("oonnn", False), ("nonnn", True), ("oo", True), ("tt", True)]
+    ("groups", "judged"),
+    [("oonnn", False), ("nonnn", True), ("oo", True), ("tt", True), ("ln", False), ("nl", True)],
 )
 def test_the_floor_must_not_be_judged_where_scaling_down_leaves_groups_in_replacement(
     groups: str, judged: bool
