@@ -75,26 +75,27 @@ class CountingStore(NamedStore):
 
 @attrs.frozen
 class Comparison:
-    """One case, gone through both ways. `unreduced` ends at a limit where it is not complete."""
+    """One case, gone through without the reduction, and with it if there is something to compare: None where
+    the first came to its limit and had found nothing."""
 
     case: str
-    reduced: Report
     unreduced: Report
+    reduced: Report | None
 
     @property
     def is_sound(self) -> bool:
-        """Whether both say the same, as far as the second came."""
-        found = self.unreduced.finding
-        if not self.unreduced.complete and found is None:
+        """Whether both say the same, as far as the first came."""
+        if self.reduced is None:
             return True
-        before = self.reduced.finding
+        found, before = self.unreduced.finding, self.reduced.finding
         return (found and found.check) == (before and before.check)
 
 
 def compare(case: Case, limit: int = LIMIT) -> Comparison:
-    """Go through a case with the reduction, and then without it through so many states."""
+    """Go through a case without the reduction, through so many states at most, and with it."""
     unreduced = case.scope.explorer(case.shape.manifest, CountingStore).run(limit)
-    return Comparison(case.name, case.explore(), unreduced)
+    told = unreduced.complete or unreduced.finding is not None
+    return Comparison(case.name, unreduced, case.explore() if told else None)
 
 
 def _compared(work: tuple[Case, int]) -> Comparison:
@@ -113,31 +114,24 @@ def main() -> int:
     began_s = time.monotonic()
     whole: list[Comparison] = []
     part: list[Comparison] = []
-    unsound = 0
     with multiprocessing.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
-        for number, found in enumerate(
-            pool.imap_unordered(_compared, [(case, asked.limit) for case in cases]), 1
-        ):
+        work = [(case, asked.limit) for case in cases]
+        for number, found in enumerate(pool.imap_unordered(_compared, work), 1):
             if not found.is_sound:
-                unsound += 1
-                print(
-                    f"{found.case}: {found.reduced.finding} with the reduction, "
-                    f"{found.unreduced.finding} without",
-                    flush=True,
-                )
-            (whole if found.unreduced.complete else part).append(found)
+                print(found, flush=True)
+            (part if found.reduced is None else whole).append(found)
             if number % 50 == 0:
                 print(f"{number} of {len(cases)} cases, {time.monotonic() - began_s:.0f} s", flush=True)
-    _tell("to the end", whole)
-    _tell("to the limit", part)
+    reduced = sum(one.reduced.states for one in whole if one.reduced is not None)
+    unsound = sum(not one.is_sound for one in whole)
+    print(f"to the end: {len(whole)} cases, {_states(whole):,} states, {reduced:,} with the reduction")
+    print(f"to the limit: {len(part)} cases, {_states(part):,} states")
     print(f"{unsound} with another verdict, {time.monotonic() - began_s:.0f} s")
     return 3 if unsound else 0
 
 
-def _tell(how: str, found: list[Comparison]) -> None:
-    reduced = sum(one.reduced.states for one in found)
-    states = sum(one.unreduced.states for one in found)
-    print(f"{how}: {len(found)} cases, {states:,} states without the reduction, {reduced:,} with it")
+def _states(found: list[Comparison]) -> int:
+    return sum(one.unreduced.states for one in found)
 
 
 if __name__ == "__main__":
