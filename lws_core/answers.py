@@ -12,7 +12,7 @@ import attrs
 
 from . import names
 from .actions import Action, Apply, Create, Delete, Emit, PatchStatus, Read, Ref, Request, TakeFields
-from .bits import with_bit
+from .bits import members, with_bit
 from .events import event_of, failure_event, recreation_event
 from .memory import Failure, Memory, Retry
 from .observed import Child, LeaderStatefulSet, Node, Pod
@@ -125,19 +125,19 @@ def _read(memory: Memory, action: Read, outcome: Outcome, now_s: float) -> Memor
         return see_node(memory, Node(action.ref.name, EMPTY, ready=False))
     elif action.uid:
         memory = lose(memory, Gone(action.ref.kind, action.ref.name, action.uid))
-    if group >= 0 and _workers_uid(memory, group) != _workers_uid(before, group) != "":
+    if group >= 0 and _uid(memory, action.ref) != _uid(before, action.ref):
         return _judge_afresh(memory, group, now_s)
     return memory
 
 
-def _workers_uid(memory: Memory, index: int) -> str:
-    statefulset = memory.groups.get(index).group.statefulset
-    return "" if statefulset is None else statefulset.uid
+def _uid(memory: Memory, ref: Ref) -> str:
+    thing = find(memory, ref.kind, ref.name)
+    return "" if thing is None else identity(thing)[2]
 
 
 def _judge_afresh(memory: Memory, index: int, now_s: float) -> Memory:
-    """The memory with a group that has all the time again until it counts as broken: workers that are long
-    gone have kept it unready, as far as was known."""
+    """The memory with a group that has all the time again until it counts as broken: what kept it
+    unready has changed unseen, so that it may not have had that time."""
     record = memory.groups.get(index)
     if record.history.unready_since_s is None:
         return memory
@@ -174,6 +174,8 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         memory = evolve(memory, written=None)  # it may have taken effect: what is found then is no drift
     if group >= 0:
         memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
+    if refused and action.ref.kind in ("StatefulSet", "ControllerRevision"):  # no record may come of it
+        memory = evolve(memory, dirty=memory.dirty | members(*map(int, memory.recreating)))
     return memory if stale or is_dying else _complain(memory, action, retry, now_s)
 
 

@@ -222,8 +222,9 @@ def _standing_of(child: Child | WorkerStatefulSet, leader: Pod) -> Standing:
 
 def _names_taken(group: Group, manifest: Manifest) -> bool:
     """Whether worker pods of an earlier StatefulSet are still there: the new one would fail to create its
-    own, and back off for long."""
-    return manifest["kind"] == "StatefulSet" and len(group.workers) > 0
+    own, and back off for long. Those that it will adopt, as nobody owns them, are in nobody's way."""
+    taken = (pod for pod in group.workers if pod.owner is not None or pod.terminating)
+    return manifest["kind"] == "StatefulSet" and any(taken)
 
 
 def _healed_workers(lws: LeaderWorkerSet, plan: GroupPlan, group: Group, leader: Pod) -> tuple[Request, ...]:

@@ -12,6 +12,7 @@ import attrs
 
 from .observed import Group, Pod
 from .summary import is_member
+from .values import EMPTY, FrozenMap
 
 Cause = Literal["Restarted", "Finished", "Evicted", "Deleted", "Vanished"]
 
@@ -24,32 +25,40 @@ class Evidence:
     cause: Cause
 
 
-def find_evidence(group: Group, size: int | None, lost: str = "") -> Evidence | None:
+def members_of(group: Group, size: int | None) -> tuple[Pod, ...]:
+    """The pods of the living leader's group: the leader and, in the order of their indexes, the workers that
+    chain to it, but for those beyond the size. None without a leader."""
+    leader, statefulset = group.leader, group.statefulset
+    if leader is None:
+        return ()
+    if statefulset is None:
+        return (leader,)
+    workers = (pod for pod in group.workers if size is None or pod.worker_index < size)
+    return (leader, *(pod for pod in workers if is_member(pod, statefulset, leader)))
+
+
+def find_evidence(
+    group: Group, size: int | None, lost: str = "", settled: FrozenMap[int] = EMPTY
+) -> Evidence | None:
     """The first sign that a member of the living leader's group has ended. Cost: the size of the group.
 
     `size`: pods in the group, None where unknown; pods beyond it are not members. `lost`: the name of a
-    member that was seen to vanish or to be replaced.
+    member that was seen to vanish or to be replaced. `settled`: the restarts that do not count, by UID.
     """
     leader = group.leader
     if leader is None or leader.terminating:
         return None
-    cause = _ended(leader)
-    if cause is not None:
-        return Evidence(leader.name, cause)
-    for worker in group.workers:
-        if size is not None and worker.worker_index >= size:
+    for pod in members_of(group, size):
+        if pod.revision_key != leader.revision_key:
             continue
-        if group.statefulset is None or not is_member(worker, group.statefulset, leader):
-            continue
-        if worker.revision_key != leader.revision_key:
-            continue
-        cause = "Deleted" if worker.terminating else _ended(worker)
+        cause = "Deleted" if pod.terminating else _ended(pod, settled)
         if cause is not None:
-            return Evidence(worker.name, cause)
+            return Evidence(pod.name, cause)
     return Evidence(lost, "Vanished") if lost else None
 
 
-def _ended(pod: Pod) -> Cause | None:
+def _ended(pod: Pod, settled: FrozenMap[int]) -> Cause | None:
     if pod.finished:
         return "Evicted" if pod.reason == "Evicted" else "Finished"
-    return "Restarted" if pod.restarted and pod.phase in ("Running", "Pending") else None
+    is_alive = pod.phase in ("Running", "Pending")
+    return "Restarted" if is_alive and pod.restarts > settled.get(pod.uid, 0) else None

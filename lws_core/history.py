@@ -8,59 +8,90 @@ taken from here.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
-from .evidence import find_evidence
+from .evidence import find_evidence, members_of
 from .observed import Group
 from .summary import GroupState, is_member
 from .values import EMPTY, FrozenMap
+
+HEALTHY_RESET_S: Final = 600.0
 
 
 @attrs.frozen
 class History:
     """`members`: the first pod seen at each worker index, by UID. `lost`: the name of a member that vanished
-    or was replaced. `started`: all members have been out of Pending at once. Times are epoch seconds:
-    `ready_since_s` of the last time that the group was ready, kept while it is not; `unready_since_s`,
-    `failing_since_s` and `absent_since_s` are None while the group is ready, does not fail, has a leader."""
+    or was replaced. `settled`: restarts that are over, by the pod's UID. `started`: all members have been out
+    of Pending at once. Times are epoch seconds: `ready_since_s` of the last time that the group was ready,
+    kept while it is not; `healthy_since_s` of the last that lasted HEALTHY_RESET_S, kept for the next leader;
+    `unready_since_s`, `failing_since_s` and `absent_since_s` are None while the group is ready, does not
+    fail, has a leader."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
     lost: str = ""
+    settled: FrozenMap[int] = EMPTY
     started: bool = False
     ready_since_s: float | None = None
+    healthy_since_s: float | None = None
     unready_since_s: float | None = None
     failing_since_s: float | None = None
     absent_since_s: float | None = None
 
 
-def remember(history: History, group: Group, state: GroupState, size: int | None, now_s: float) -> History:
-    """The history after one more sight of the group. Cost: the number of its pods."""
+def remember(
+    history: History,
+    group: Group,
+    state: GroupState,
+    size: int | None,
+    now_s: float,
+    *,
+    alone: bool = False,
+    after_start: bool = False,
+) -> History:
+    """The history after one more sight of the group. Cost: the number of its pods.
+
+    `alone`: pods of its revision may end alone; what ended is over once the group is ready again.
+    `after_start`: no member counts as lost before the group has started.
+    """
     leader = group.leader
     unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
+    healthy_since_s = _healthy_since(history, now_s)
     if leader is None:
         return History(
+            healthy_since_s=healthy_since_s,
             unready_since_s=unready_since_s,
             absent_since_s=_first(history.absent_since_s, now_s),
         )
     if leader.uid != history.leader_uid:
         history = History(leader_uid=leader.uid)
+    if (alone and state.ready) or (after_start and not history.started):
+        history = attrs.evolve(history, members=EMPTY, lost="")
     members, lost = history.members, history.lost
     if not leader.terminating:
         members, lost = _members(history, group, size)
     ready_since_s = history.ready_since_s
     if state.ready and (ready_since_s is None or history.unready_since_s is not None):
         ready_since_s = _ready_since(group, now_s)
-    failing = find_evidence(group, size, lost) is not None
-    return attrs.evolve(
+    settled = history.settled
+    if alone and state.ready:
+        settled = FrozenMap({pod.uid: pod.restarts for pod in members_of(group, size) if pod.restarts})
+    failing = find_evidence(group, size, lost, settled) is not None
+    after = attrs.evolve(
         history,
         members=members,
         lost=lost,
+        settled=settled,
         started=history.started or _has_started(group, size),
         ready_since_s=ready_since_s,
+        healthy_since_s=healthy_since_s,
         unready_since_s=unready_since_s,
         failing_since_s=_first(history.failing_since_s, now_s) if failing else None,
         absent_since_s=None,
     )
+    return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 
 
 def _members(history: History, group: Group, size: int | None) -> tuple[FrozenMap[str], str]:
@@ -85,8 +116,17 @@ def _members(history: History, group: Group, size: int | None) -> tuple[FrozenMa
 
 
 def _has_started(group: Group, size: int | None) -> bool:
-    pods = (group.leader, *group.workers)
-    return len(pods) == size and all(pod is not None and pod.phase != "Pending" for pod in pods)
+    pods = members_of(group, size)
+    return len(pods) == size and all(pod.phase != "Pending" for pod in pods)
+
+
+def _healthy_since(history: History, now_s: float) -> float | None:
+    """Since when the group has, or had, been ready for long."""
+    ends = (now_s, history.unready_since_s, history.failing_since_s)
+    since_s, until_s = history.ready_since_s, min(end for end in ends if end is not None)
+    return (
+        since_s if since_s is not None and until_s - since_s >= HEALTHY_RESET_S else history.healthy_since_s
+    )
 
 
 def _ready_since(group: Group, now_s: float) -> float:

@@ -14,12 +14,13 @@ from .diff import diff_set
 from .memory import Memory
 from .observed import LeaderStatefulSet, Pod, owned_by
 from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_set
-from .restart import encode_recreations
+from .restart import Hold, encode_recreations
 from .rollout import Step
 from .spec import LeaderWorkerSet
 from .summary import Summary
 from .values import EMPTY, FrozenMap, evolve
 
+_NEW_REVISION: Final = "Create ControllerRevision "
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
 
 
@@ -32,8 +33,11 @@ def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet |
 
 
 def leader_write_refused(memory: Memory, lws: LeaderWorkerSet) -> bool:
-    """Whether the API server refuses what should be written to the leader StatefulSet."""
-    return any(retry.refused for key, retry in memory.retries.items() if key in _write_keys(lws))
+    """Whether the API server refuses what should be written to the leader StatefulSet, or the revision that
+    has to be there before."""
+    refused = [key for key, retry in memory.retries.items() if retry.refused]
+    waits = memory.lineage is not None and memory.lineage.changes
+    return any(key in _write_keys(lws) or (waits and key.startswith(_NEW_REVISION)) for key in refused)
 
 
 def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tuple[Request, ...]]:
@@ -43,7 +47,8 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
-    waiting = [_broken_at_s(memory, index) for index in indexes(_may_be_broken(lws, view) & ~view.broken)]
+    unready = _may_be_broken(lws, view) & ~view.broken & ~memory.doomed
+    waiting = [_broken_at_s(memory, index) for index in indexes(unready)]
     memory = evolve(
         memory,
         decision=plan.decision,
@@ -66,13 +71,15 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
 
 
 def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
-    """What a decision about the set is made from. Leaders being deleted count as terminating."""
+    """What a decision about the set is made from. Leaders being deleted count as terminating, and nothing
+    counts on groups that are to be recreated."""
     assert memory.lineage is not None
     statefulset = memory.statefulset
     gone = memory.deleting & memory.summary.present
     summary = memory.summary
-    if gone:
-        summary = attrs.evolve(summary, ready=summary.ready & ~gone, terminating=summary.terminating | gone)
+    if gone | memory.doomed:
+        ready = summary.ready & ~gone & ~memory.doomed
+        summary = attrs.evolve(summary, ready=ready, terminating=summary.terminating | gone)
     natives = {
         name: revision.key
         for name, revision in memory.natives.items()
@@ -92,7 +99,8 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
     if statefulset is None:
         return view
     absent = below(statefulset.replicas) & ~summary.present
-    broken = members(*(i for i in indexes(_may_be_broken(lws, view)) if _broken_at_s(memory, i) <= now_s))
+    waited_for = indexes(_may_be_broken(lws, view) & ~memory.doomed)
+    broken = members(*(i for i in waited_for if _broken_at_s(memory, i) <= now_s))
     return attrs.evolve(
         view,
         broken=broken,
@@ -133,7 +141,8 @@ def _recreations(memory: Memory, now_s: float) -> str:
     """The record with the recreations that are waiting for it; "" where there are none."""
     if not memory.recreating:
         return ""
-    return encode_recreations(memory.recorded | memory.recreating, now_s)
+    held = [index for index, trouble in memory.troubles.items() if isinstance(trouble, Hold)]
+    return encode_recreations(memory.recorded | memory.recreating, now_s, memory.recreating, held)
 
 
 def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:
@@ -174,7 +183,7 @@ def _waits_for_revision(memory: Memory, action: Request) -> bool:
         return False
     unknown = (*memory.pending, *(key for key, retry in memory.retries.items() if retry.read))
     mine = action_key(action)
-    return any(key != mine and key.startswith(f"Create {action.ref.kind} ") for key in unknown)
+    return any(key != mine and key.startswith(_NEW_REVISION) for key in unknown)
 
 
 def _verify(
@@ -202,8 +211,8 @@ def _verify(
 
 
 def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int) -> Read:
-    """To read what keeps a group from being ready: a pod that does not serve or is missing; where all are
-    there and serve, the workers' StatefulSet."""
+    """To read what keeps a group from being ready: a pod that does not serve, is missing, or stands in the
+    way of the workers' StatefulSet; where all are there and serve, that StatefulSet."""
     group = memory.groups.get(index).group
     leader, workers = group.leader, group.statefulset
     pods = [pod for pod in (leader, *group.workers) if pod is not None]
@@ -211,7 +220,7 @@ def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int) -> Read:
     why = f"whether {name} is still unready"
     pod = next((pod for pod in pods if not _serves(pod)), None)
     if leader is None or pod is not None or workers is None:
-        pod = pod or leader
+        pod = pod or next(iter(group.workers), leader)
         return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
     there = {worker.worker_index for worker in group.workers}
     missing = next((one for one in range(1, workers.replicas + 1) if one not in there), None)

@@ -36,8 +36,8 @@ class Pod:
 
     `group_index` and `worker_index` come from its name (0 is the leader); `revision_key` and
     `native_revision` from its labels; `created_s` is when it was created (epoch seconds); `ready` is phase
-    Running with condition Ready, `ready_since_s` (epoch seconds) when that began; `restarted` says that a
-    container or init container has restarted; `deletion_s` is when its grace period ends (epoch seconds),
+    Running with condition Ready, `ready_since_s` (epoch seconds) when that began; `restarts` counts those
+    of its containers and init containers; `deletion_s` is when its grace period ends (epoch seconds),
     None while it is not terminating; `waiting` is the first reason that keeps it from running, as the
     kubelet or the scheduler gave it. The topology keys are those that the pod was made with.
     """
@@ -55,7 +55,7 @@ class Pod:
     phase: Phase = "Pending"
     ready: bool = False
     ready_since_s: float | None = None
-    restarted: bool = False
+    restarts: int = 0
     reason: str = ""
     waiting: str = ""
     deletion_s: float | None = None

@@ -24,7 +24,7 @@ from .lineage import Lineage, unneeded
 from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet, owned_by
 from .options import Options
 from .rendered import Rendered, held, record_of, rendered_from
-from .restart import Hold, Recreate, Recreation, decide_restart
+from .restart import Hold, Recreate, Recreation, decide_restart, restarts_after_start
 from .revision import contained, normalised
 from .rollout import Budget, Decision, Done, Groups, Position, choose_deletes, decide
 from .scaling import surge_count, unavailable_count
@@ -229,8 +229,7 @@ def plan_group(
                 "Foreign", f"pod {leader.name} does not belong to StatefulSet {statefulset.name}"
             ),
         )
-    template = None if then is None else then.spec.leader_worker_template
-    size = None if template is None else template.size
+    size = None if then is None else then.spec.leader_worker_template.size
     restart = decide_restart(
         lws.spec.leader_worker_template.restart_policy,
         group,
@@ -238,8 +237,7 @@ def plan_group(
         size,
         recreation,
         now_s,
-        policy_then=None if template is None else template.restart_policy,
-        after_start=names.RECREATE_AFTER_START in lws.metadata.annotations,
+        after_start=restarts_after_start(lws),
         limit=options.recreation_limit,
     )
     if leader.terminating or isinstance(restart, Recreate):

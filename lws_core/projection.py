@@ -85,7 +85,7 @@ def pod(obj: Object, set_name: str) -> Pod | None:
         phase=_PHASES.get(_text(phase), "Pending"),
         ready=ready,
         ready_since_s=epoch_s(condition.get("lastTransitionTime")) if ready else None,
-        restarted=_restarted(status),
+        restarts=_restarts(status),
         reason=_text(status.get("reason")),
         waiting=_waiting(status),
         deletion_s=epoch_s(meta.get("deletionTimestamp")),
@@ -236,9 +236,9 @@ def _index(text: str) -> int | None:
     return int(text) if readable and int(text) < _MOST_GROUPS else None
 
 
-def _restarted(status: Object) -> bool:
+def _restarts(status: Object) -> int:
     statuses = (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses")))
-    return any(_count(container.get("restartCount")) > 0 for container in statuses)
+    return sum(max(0, _count(container.get("restartCount"))) for container in statuses)
 
 
 def _waiting(status: Object) -> str:

@@ -12,20 +12,20 @@ doubling to 5 minutes, and again not at all after 10 healthy minutes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from .evidence import Evidence, find_evidence
+from . import names
+from .evidence import Evidence, find_evidence, members_of
 from .history import History
 from .observed import Group
-from .spec import RestartPolicy
+from .spec import LeaderWorkerSet, RestartPolicy
 from .values import EMPTY, FrozenMap
 
 FIRST_DELAY_S: Final = 10.0
 LONGEST_DELAY_S: Final = 300.0
-HEALTHY_RESET_S: Final = 600.0
 _UID_PREFIX: Final = 8
 _MOST_RECORDED: Final = 1000  # keeps the annotation under 64 KiB
 _BOUND: Final = 2**40  # of counts and times that make sense
@@ -64,6 +64,12 @@ class Hold:
     until_s: float | None = None
 
 
+def restarts_after_start(lws: LeaderWorkerSet) -> bool:
+    """Whether nothing counts before a group has started."""
+    policy = lws.spec.leader_worker_template.restart_policy
+    return policy == "RecreateGroupAfterStart" or names.RECREATE_AFTER_START in lws.metadata.annotations
+
+
 def decide_restart(
     policy: RestartPolicy,
     group: Group,
@@ -72,29 +78,27 @@ def decide_restart(
     recreation: Recreation | None,
     now_s: float,
     *,
-    policy_then: RestartPolicy | None = None,
     after_start: bool = False,
     limit: int | None = None,
 ) -> Recreate | Hold | None:
     """Whether to recreate the group now; None where nothing has ended, or the policy lets pods end alone.
 
-    `recreation` is the group's record; `policy_then` is the policy at the revision of its leader, None where
-    that is unknown; `after_start` asks for RecreateGroupAfterStart whatever the policy.
+    `recreation` is the group's record; `after_start` asks for RecreateGroupAfterStart whatever the policy.
     """
     leader = group.leader
     if policy == "None" or leader is None or leader.terminating:
         return None
-    evidence = find_evidence(group, size, history.lost)
+    evidence = find_evidence(group, size, history.lost, history.settled)
     uid = leader.uid[:_UID_PREFIX]
     if recreation is not None and recreation.leader_uid == uid:
         # Decided and recorded, but not carried out: the evidence may be gone by now, the cause is not.
         return Recreate(evidence or Evidence(leader.name, "Vanished"), recreation, recorded=True)
-    if evidence is None or (policy_then == "None" and history.unready_since_s is None):
-        return None  # a pod of such a group may end alone: now that it is ready again, that is over
+    if evidence is None:
+        return None
     if (after_start or policy == "RecreateGroupAfterStart") and not history.started and _pending(group, size):
         return Hold("Starting", evidence)
     failing_since_s = now_s if history.failing_since_s is None else history.failing_since_s
-    count = 0 if recreation is None or _was_healthy(history, failing_since_s) else recreation.count
+    count = _in_a_row(history, recreation, failing_since_s)
     if limit is not None and count >= limit:
         return Hold("Limit", evidence, count)
     due_s = failing_since_s + delay_s(count)
@@ -108,13 +112,21 @@ def delay_s(count: int) -> float:
     return 0.0 if count < 1 else min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(count - 1, 10))
 
 
-def encode_recreations(recreations: Recreations, now_s: float) -> str:
-    """The annotation that records them, without those too old to matter; "" for none."""
+def encode_recreations(
+    recreations: Recreations, now_s: float, waiting: Collection[str] = (), held: Collection[str] = ()
+) -> str:
+    """The annotation that records them; "" for none. Those too old to matter are left out, but for the groups
+    that are held, and for those that wait for their record, which have the first places where all are too
+    many."""
     kept = sorted(
-        ((r.at_s, int(index), r) for index, r in recreations.items() if now_s - r.at_s < _KEPT_S),
-        key=lambda item: item[:2],
+        (
+            (index in waiting, index in held, r.at_s, int(index), r)
+            for index, r in recreations.items()
+            if now_s - r.at_s < _KEPT_S or index in waiting or index in held
+        ),
+        key=lambda item: item[:4],
     )[-_MOST_RECORDED:]
-    rows = {str(index): [r.count, r.at_s, r.leader_uid] for _, index, r in sorted(kept, key=lambda i: i[1])}
+    rows = {str(index): [r.count, r.at_s, r.leader_uid] for *_, index, r in sorted(kept, key=lambda i: i[3])}
     return json.dumps(rows, separators=(",", ":")) if rows else ""
 
 
@@ -143,9 +155,13 @@ def _make_sense(*numbers: int) -> bool:
 
 
 def _pending(group: Group, size: int | None) -> bool:
-    pods = [pod for pod in (group.leader, *group.workers) if pod is not None]
+    pods = members_of(group, size)
     return len(pods) != size or any(pod.phase == "Pending" for pod in pods)
 
 
-def _was_healthy(history: History, failing_since_s: float) -> bool:
-    return history.ready_since_s is not None and failing_since_s - history.ready_since_s >= HEALTHY_RESET_S
+def _in_a_row(history: History, recreation: Recreation | None, failing_since_s: float) -> int:
+    """The recreations that this failure follows on: none after a day, or healthy minutes since the last."""
+    if recreation is None or failing_since_s - recreation.at_s > _KEPT_S:
+        return 0
+    healthy_since_s = history.healthy_since_s
+    return 0 if healthy_since_s is not None and healthy_since_s >= recreation.at_s else recreation.count

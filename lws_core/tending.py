@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from .actions import Delete, Read, Ref, Request
-from .bits import indexes
+from .bits import indexes, with_bit
 from .diff import diff_group, recreate_group
 from .history import remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
 from .observed import Node, Pod, owned_by
 from .plan import GroupPlan, Trouble, plan_group
-from .restart import Hold, Recreate
+from .restart import Hold, Recreate, restarts_after_start
 from .spec import LeaderWorkerSet
 from .summary import group_state
 from .values import EMPTY, evolve
@@ -46,15 +46,19 @@ def _tend_group(
     actions = [*change.actions, *_unrecorded(memory, lws, record, plan)]
     trouble = plan.trouble or next(iter(change.foreign), None)
     late, stuck_at_s = _overdue(record, memory.options.stuck_after_s, now_s)
+    hold = plan.restart if isinstance(plan.restart, Hold) else None
+    wakes = [stuck_at_s, None if hold is None else hold.until_s]
     for pod in reversed(late):  # the leader's trouble is told last, and stays
         lost = _stuck_on(memory, pod)
         trouble = lost or trouble
-        if pod is leader and lost is not None:
+        if lost is None:  # its node may be lost later
+            wakes.append(now_s + memory.options.stuck_after_s)
+        elif pod is leader:
             actions += _release(lws, record, lost)
     if trouble is not None and trouble.node and trouble.node not in memory.nodes:
         actions.append(Read(Ref("Node", "", trouble.node), trouble.message))
-    hold = plan.restart if isinstance(plan.restart, Hold) else None
-    memory = _note(memory, index, plan, trouble or hold, stuck_at_s if hold is None else hold.until_s)
+    wake_at_s = min((at_s for at_s in wakes if at_s is not None), default=None)
+    memory = _note(memory, index, plan, trouble or hold, wake_at_s)
     return memory, tuple(actions)
 
 
@@ -66,7 +70,17 @@ def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tu
     size = None if group.leader is None else memory.lineage.size_of(group.leader.revision_key)
     statefulset = own_statefulset(memory, lws)
     state = group_state(group, "" if statefulset is None else statefulset.uid, size)
-    record = Record(group, state, remember(before.history, group, state, size, now_s))
+    then = None if group.leader is None else memory.lineage.sets.get(group.leader.revision_key)
+    history = remember(
+        before.history,
+        group,
+        state,
+        size,
+        now_s,
+        alone=then is not None and then.spec.leader_worker_template.restart_policy == "None",
+        after_start=restarts_after_start(lws),
+    )
+    record = Record(group, state, history)
     summary = memory.summary.fold(index, before.state, state)
     return evolve(memory, groups=memory.groups.put(record), summary=summary), record
 
@@ -128,4 +142,8 @@ def _note(
     recreating = memory.recreating.without(key)
     if isinstance(plan.restart, Recreate) and not plan.restart.recorded:
         recreating = memory.recreating.with_(key, plan.restart.record)
-    return evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating)
+    is_doomed = isinstance(plan.restart, Recreate) or (
+        isinstance(plan.restart, Hold) and plan.restart.reason == "BackOff"
+    )
+    doomed = with_bit(memory.doomed, index, is_doomed)
+    return evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating, doomed=doomed)

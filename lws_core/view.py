@@ -342,6 +342,8 @@ def group_of(memory: Memory, ref: Ref) -> int:
         index = _pod_group_index(memory, ref.name)
         return -1 if index is None else index
     parent, ordinal = names.parent_and_ordinal(ref.name)
+    if ref.kind == "Pod" and parent != lws.name:  # a worker's parent is its leader
+        parent, ordinal = names.parent_and_ordinal(parent)
     return ordinal if ordinal is not None and parent == lws.name else -1
 
 

@@ -11,8 +11,8 @@ from lws_core.summary import group_state
 from lws_core.values import FrozenMap
 
 
-def seen(history: History, one: Group, now_s: float = 10.0, size: int | None = 2) -> History:
-    return remember(history, one, group_state(one, LEADERS_UID, size), size, now_s)
+def seen(history: History, one: Group, now_s: float = 10.0, size: int | None = 2, **options: bool) -> History:
+    return remember(history, one, group_state(one, LEADERS_UID, size), size, now_s, **options)
 
 
 def pods_since(leader_s: float | None, worker_s: float | None) -> Group:
@@ -91,15 +91,57 @@ def test_ready_time_always_stays_until_the_group_is_ready_again() -> None:
     assert (again.ready_since_s, again.unready_since_s) == (60.0, None)
 
 
+def test_healthy_time_always_is_of_the_last_long_time_ready_and_outlives_the_leader() -> None:
+    ready = seen(History(), pods_since(3.0, 7.0))
+    assert ready.healthy_since_s is None
+    assert seen(ready, with_worker(ready=False), now_s=606.0).healthy_since_s is None
+    fallen = seen(ready, with_worker(ready=False), now_s=607.0)
+    assert fallen.healthy_since_s == 7.0
+    # What comes after it fell, or began to fail, does not count.
+    short = seen(seen(ready, with_worker(ready=False), now_s=20.0), with_worker(ready=False), now_s=900.0)
+    assert short.healthy_since_s is None
+    failing = attrs.evolve(pods_since(3.0, 7.0), workers=(worker(0, 1, restarts=1),))
+    assert seen(seen(ready, failing, now_s=20.0), failing, now_s=900.0).healthy_since_s is None
+    for following in (Group(0), group(0, uid="next", ready=False)):
+        assert seen(fallen, following, now_s=700.0).healthy_since_s == 7.0
+        assert seen(ready, following, now_s=700.0).healthy_since_s == 7.0
+
+
+def test_what_ended_in_a_group_whose_pods_may_end_alone_always_is_over_once_it_is_ready() -> None:
+    struck = attrs.evolve(group(0, restarts=1), workers=(worker(0, 1, uid="another"),))
+    alone = seen(seen(History(), group(0)), struck, alone=True)
+    assert (alone.lost, alone.failing_since_s) == ("", None)
+    assert seen(alone, struck).failing_since_s is None
+    unready = attrs.evolve(struck, leader=leader(0, restarts=1, ready=False))
+    assert seen(alone, unready, now_s=20.0, alone=True).failing_since_s is None  # it only fell unready
+    again = attrs.evolve(struck, leader=leader(0, restarts=2, ready=False))
+    assert seen(alone, again, now_s=20.0, alone=True).failing_since_s == 20.0
+    assert seen(History(), unready, alone=True).failing_since_s == 10.0
+
+
+def test_member_that_is_replaced_before_the_start_never_is_lost_where_only_what_is_after_it_counts() -> None:
+    first = seen(History(), with_worker(phase="Pending"), after_start=True)
+    assert seen(first, with_worker(uid="another"), after_start=True).lost == ""
+    assert seen(first, with_worker(uid="another")).lost == "serve-0-1"
+    started = seen(first, with_worker(), after_start=True)
+    assert seen(started, with_worker(uid="another"), after_start=True).lost == "serve-0-1"
+
+
+def test_pods_that_are_no_members_never_count_for_the_start() -> None:
+    draining = attrs.evolve(group(0), statefulset=None)
+    assert not seen(History(), draining).started
+    assert seen(History(), attrs.evolve(draining, workers=(worker(0, 1, deletion_s=5.0),)), size=1).started
+
+
 def test_unready_time_never_moves_while_the_group_is_unready() -> None:
     first = seen(History(), group(0, ready=False), now_s=5.0)
     assert seen(first, group(0, ready=False), now_s=9.0).unready_since_s == 5.0
 
 
 def test_failing_time_always_begins_with_the_first_evidence_and_ends_with_it() -> None:
-    failing = seen(History(), with_worker(restarted=True), now_s=5.0)
+    failing = seen(History(), with_worker(restarts=1), now_s=5.0)
     assert failing.failing_since_s == 5.0
-    assert seen(failing, with_worker(restarted=True), now_s=9.0).failing_since_s == 5.0
+    assert seen(failing, with_worker(restarts=1), now_s=9.0).failing_since_s == 5.0
     assert seen(failing, group(0), now_s=9.0).failing_since_s is None
 
 

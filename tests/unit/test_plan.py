@@ -313,10 +313,10 @@ def test_gang_of_amounts_that_make_no_sense_never_keeps_its_workers_from_being_m
 
 
 def test_group_that_is_recreated_never_gets_children_meanwhile() -> None:
-    plan = planned(Group(0, leader(0, restarted=True)))
+    plan = planned(Group(0, leader(0, restarts=1)))
     assert isinstance(plan.restart, Recreate)
     assert plan.missing == ()
-    held = planned(Group(0, leader(0, restarted=True)), options=Options(recreation_limit=0))
+    held = planned(Group(0, leader(0, restarts=1)), options=Options(recreation_limit=0))
     assert isinstance(held.restart, Hold)
     assert kinds(held) == ["StatefulSet"]
 

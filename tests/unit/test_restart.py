@@ -13,7 +13,6 @@ from lws_core.evidence import Evidence
 from lws_core.history import History
 from lws_core.observed import Group
 from lws_core.restart import (
-    HEALTHY_RESET_S,
     Hold,
     Recreate,
     Recreation,
@@ -25,7 +24,7 @@ from lws_core.restart import (
 from lws_core.values import EMPTY, FrozenMap
 
 NOW_S = 1000.0
-STRUCK = attrs.evolve(group(0), workers=(worker(0, 1, restarted=True),))
+STRUCK = attrs.evolve(group(0), workers=(worker(0, 1, restarts=1),))
 LEADER = "uid-0"
 
 
@@ -60,14 +59,6 @@ def test_group_never_is_recreated_without_cause(calm: dict[str, Any]) -> None:
     assert decided(**calm) is None
 
 
-def test_ready_group_of_a_policy_that_lets_pods_end_alone_never_is_recreated() -> None:
-    ready = History(leader_uid=LEADER, started=True, failing_since_s=NOW_S)
-    assert decided(history=ready, policy_then="None") is None
-    unready = attrs.evolve(ready, unready_since_s=NOW_S)
-    assert isinstance(decided(history=unready, policy_then="None"), Recreate)
-    assert isinstance(decided(history=ready, policy_then="RecreateGroupAfterStart"), Recreate)
-
-
 def test_recorded_recreation_always_is_carried_out_though_its_evidence_is_gone() -> None:
     record = Recreation(3, 5, LEADER)
     assert decided(group(0), recreation=record) == Recreate(
@@ -81,7 +72,7 @@ def test_recreation_of_an_earlier_leader_never_ends_the_next() -> None:
 
 @pytest.mark.parametrize("asks", [{"policy": "RecreateGroupAfterStart"}, {"after_start": True}])
 def test_group_that_has_not_started_never_is_recreated_where_that_is_asked(asks: dict[str, Any]) -> None:
-    starting = attrs.evolve(STRUCK, workers=(worker(0, 1, restarted=True, phase="Pending"),))
+    starting = attrs.evolve(STRUCK, workers=(worker(0, 1, restarts=1, phase="Pending"),))
     fresh = History(leader_uid=LEADER, failing_since_s=NOW_S)
     assert decided(starting, fresh, **asks) == Hold("Starting", Evidence("serve-0-1", "Restarted"))
     assert isinstance(decided(starting, fresh), Recreate)
@@ -105,16 +96,17 @@ def test_repeated_recreation_always_backs_off_like_a_crashing_container(count: i
 
 
 def test_ten_healthy_minutes_always_start_the_count_afresh() -> None:
-    def after(healthy_s: float) -> Recreate | Hold | None:
+    def after(healthy_since_s: float | None, at_s: int = 5) -> Recreate | Hold | None:
         history = History(
-            leader_uid=LEADER, started=True, ready_since_s=NOW_S - healthy_s, failing_since_s=NOW_S
+            leader_uid=LEADER, started=True, healthy_since_s=healthy_since_s, failing_since_s=NOW_S
         )
-        return decided(STRUCK, history, Recreation(4, 5, "earlier"))
+        return decided(STRUCK, history, Recreation(4, at_s, "earlier"))
 
-    recreate = after(HEALTHY_RESET_S)
-    assert isinstance(recreate, Recreate)
-    assert recreate.record.count == 1
-    assert isinstance(after(HEALTHY_RESET_S - 1), Hold)
+    for fresh in (after(5.0), after(None, int(NOW_S) - 90_000)):
+        assert isinstance(fresh, Recreate)
+        assert fresh.record.count == 1
+    assert isinstance(after(None), Hold)
+    assert isinstance(after(4.0), Hold)  # those were before the last recreation
 
 
 def test_group_at_the_limit_always_stays_failed() -> None:
@@ -142,6 +134,16 @@ def test_record_never_keeps_what_is_too_old_to_matter() -> None:
     text = encode_recreations(FrozenMap({"1": old, "0": fresh}), 86_400.0)
     assert text == '{"0":[2,86400,"b"]}'
     assert encode_recreations(EMPTY, 0.0) == ""
+
+
+def test_record_of_a_group_that_is_held_or_waits_for_it_never_is_left_out() -> None:
+    old = FrozenMap({"1": Recreation(2, 0, "u"), "2": Recreation(2, 0, "u"), "3": Recreation(2, 0, "u")})
+    text = encode_recreations(old, 100_000.0, waiting=("1",), held=("3",))
+    assert set(decode_recreations(text)) == {"1", "3"}
+    many = FrozenMap({str(index): Recreation(1, index, "u") for index in range(1500)})
+    kept = decode_recreations(encode_recreations(many, 1500.0, waiting=("3", "7"), held=("5",)))
+    assert len(kept) == 1000
+    assert {"3", "5", "7", "1499"} <= set(kept)
 
 
 def test_record_never_outgrows_an_annotation() -> None:

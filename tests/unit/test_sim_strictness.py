@@ -223,6 +223,32 @@ def test_a_late_watch_of_pods_must_not_bring_the_ready_groups_below_the_floor() 
     assert (trace.summary.finished, trace.summary.violations) == (True, ())
 
 
+@pytest.mark.parametrize("event_count", [10, 20, 30, 40])
+def test_what_is_back_or_gone_unseen_must_have_its_time_until_its_group_counts_as_broken(
+    event_count: int,
+) -> None:
+    """A leader that was not seen, so that its workers are not made; or workers in its way that have gone."""
+    simulation = a_simulation(replicas=2, size=3)
+    simulation.take(script.Step((script.ChangeTemplate(),)))
+    simulation.take(script.Step((), after_s=10.0))
+    simulation.take(script.Step((), event_count=event_count))
+    simulation.take(script.Step((script.HoldWatch(("Pod",)),), event_count=0))
+    simulation.take(script.Step((script.ChangeTemplate(),)))
+    assert simulation.finish().summary.violations == ()
+
+
+def test_a_rollout_must_not_count_on_a_group_whose_recreation_is_due() -> None:
+    """It serves, and waits for its back-off to end."""
+    simulation = a_simulation(replicas=4)
+    crash = script.Crash((script.Place(0, 1),))
+    for after_s in (0.0, 70.0, 70.0, 70.0, 110.0):
+        simulation.take(script.Step((crash,), after_s=after_s))
+    simulation.take(script.Step((script.ChangeTemplate(),), after_s=62.0))
+    trace = simulation.finish()
+    assert (trace.summary.finished, trace.summary.violations) == (True, ())
+    assert trace.summary.lowest_ready == 3
+
+
 _POLICY = "spec.leaderWorkerTemplate.restartPolicy"
 _HURT = (
     script.Crash((script.Place(0, 1), script.Place(1, 1))),

@@ -8,11 +8,11 @@ import pytest
 from building import a_set
 from machine import NAME, START_S, Bench, at_rest, of_type, writes
 
-from lws_core import controller, names
-from lws_core.actions import Delete, Read
+from lws_core import controller, names, restart
+from lws_core.actions import Action, Apply, Create, Delete, Read, TakeFields
 from lws_core.explain import explain
 from lws_core.options import Options
-from lws_core.sights import Seen, Synced
+from lws_core.sights import Outcome, Seen, Synced
 from lws_core.values import freeze_map
 
 PAIRS = a_set(template={"size": 2})
@@ -70,11 +70,89 @@ def test_policy_none_never_ends_a_group() -> None:
     assert of_type(bench.settle(), Delete) == []
 
 
-def lose_node(bench: Bench, ready: bool) -> None:
+@pytest.mark.parametrize("kind", ["StatefulSet", "ControllerRevision"])
+def test_group_whose_recreation_cannot_be_recorded_always_is_recreated_without(kind: str) -> None:
+    """The record is a part of the leader StatefulSet, which waits for a new revision."""
+    bench = at_rest(PAIRS)
+    answer = bench.cluster.answer
+
+    def refuse(action: Action) -> Outcome:
+        refused = isinstance(action, Create | Apply | TakeFields) and action.ref.kind == kind
+        return Outcome(403, message="exceeded quota") if refused else answer(action)
+
+    bench.cluster.answer = refuse  # type: ignore[method-assign]
+    if kind == "ControllerRevision":
+        bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+        bench.settle()
+    break_worker(bench, "serve-1-1")
+    assert [delete.ref.name for delete in of_type(bench.settle(), Delete)] == ["serve-1"]
+
+
+def test_recreations_that_are_too_many_for_one_record_always_are_carried_out_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restart, "_MOST_RECORDED", 2)
+    bench = at_rest(a_set(spec={"replicas": 5}, template={"size": 2}))
+    for index in range(5):
+        break_worker(bench, f"serve-{index}-1")
+    assert len(of_type(bench.settle(), Delete)) == 5
+
+
+def crash_for_the_limit(bench: Bench) -> None:
+    for _ in range(2):
+        break_worker(bench, "serve-1-1")
+        bench.settle()
+        bench.now_s += 60
+        bench.run()
+    break_worker(bench, "serve-1-1")
+
+
+def test_group_that_was_healthy_since_never_is_at_the_limit_after_a_rollout() -> None:
+    bench = at_rest(PAIRS, Options(recreation_limit=2))
+    crash_for_the_limit(bench)
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).text.startswith("RecreationLimit")
+    bench.cluster.drop("Pod", "serve-1")  # somebody helps
+    bench.run()
+    bench.now_s += 700
+    bench.run()
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.run()
+    bench.now_s += 60
+    bench.run()
+    break_worker(bench, "serve-1-1")
+    assert [delete.ref.name for delete in of_type(bench.settle(), Delete)] == ["serve-1"]
+
+
+def test_group_at_the_limit_always_stays_there_though_others_are_recreated_days_later() -> None:
+    bench = at_rest(PAIRS, Options(recreation_limit=2))
+    crash_for_the_limit(bench)
+    bench.settle()
+    bench.now_s += 100_000
+    break_worker(bench, "serve-0-1")
+    assert [delete.ref.name for delete in of_type(bench.settle(), Delete)] == ["serve-0"]
+    bench.run()
+    bench.cluster.change("Pod", "serve-1", metadata__labels__x="y")
+    assert of_type(bench.settle(), Delete) == []
+
+
+def test_orphaned_workers_never_keep_their_group_from_a_statefulset() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.objects.pop(("StatefulSet", "serve-1"))
+    assert of_type(bench.settle(), Create) == []  # they have an owner still, and go
+    bench.cluster.change("Pod", "serve-1-1", metadata__ownerReferences=())
+    assert writes(bench.settle())[0] == "Create StatefulSet serve-1"
+
+
+def show_node(bench: Bench, ready: bool) -> None:
     condition = {"type": "Ready", "status": "True" if ready else "Unknown"}
     bench.cluster.put(
         freeze_map({"kind": "Node", "metadata": {"name": "node"}, "status": {"conditions": [condition]}})
     )
+
+
+def lose_node(bench: Bench, ready: bool) -> None:
+    show_node(bench, ready)
     bench.cluster.change("Pod", "serve-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
 
 
@@ -97,6 +175,32 @@ def test_leader_that_takes_its_time_on_a_living_node_never_counts_as_lost() -> N
     bench.now_s = START_S + 100
     assert of_type(bench.settle(), Delete) == []
     assert not explain(bench.memory, bench.now_s).text.startswith("NodeLost")
+
+
+def test_node_that_is_lost_only_after_its_leader_should_have_ended_always_is_noticed() -> None:
+    bench = at_rest(PAIRS)
+    lose_node(bench, ready=True)
+    bench.now_s = START_S + 31
+    bench.settle()
+    show_node(bench, ready=False)
+    bench.now_s = START_S + 50
+    bench.settle()
+    wake_at_s = controller.look(bench.memory, bench.now_s).wake_at_s
+    assert wake_at_s is not None
+    bench.now_s = wake_at_s
+    assert [(d.ref.kind, d.ref.name) for d in of_type(bench.settle(), Delete)] == [("StatefulSet", "serve-1")]
+
+
+def test_lost_node_always_is_told_of_though_its_group_is_held() -> None:
+    bench = at_rest(PAIRS, Options(recreation_limit=0))
+    show_node(bench, ready=False)
+    bench.cluster.change("Pod", "serve-1-1", metadata__deletionTimestamp="1970-01-12T13:46:40Z")
+    bench.settle()
+    wake_at_s = controller.look(bench.memory, bench.now_s).wake_at_s
+    assert wake_at_s is not None
+    bench.now_s = wake_at_s
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).text.startswith("NodeLost: worker pod serve-1-1")
 
 
 @pytest.mark.parametrize("stuck_after_s", [2.0, 30.0])
