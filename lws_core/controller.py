@@ -23,7 +23,7 @@ import attrs
 from . import names, view
 from .actions import Action, Apply, Create, Delete, Emit, Kind, PatchStatus, Read, Ref, Request
 from .answers import action_key, hear
-from .bits import GroupSet, members, with_bit
+from .bits import GroupSet, below, members, with_bit
 from .leading import lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
@@ -89,7 +89,7 @@ def look(memory: Memory, now_s: float) -> Look:
     lws = memory.lws
     if lws is None or lws.metadata.terminating:
         return Look(memory)
-    memory = _wake(_trace(memory, lws), now_s)
+    memory = _wake(_miss(_trace(memory, lws), lws), now_s)
     looked_at = memory.dirty
     memory, of_groups = tend(memory, lws, now_s)
     memory, of_set = lead(memory, lws, now_s)
@@ -122,6 +122,13 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         template_is_live=statefulset is not None and renders_live(lws, statefulset),
     )
     return evolve(memory, lineage=lineage, dirty=memory.known)
+
+
+def _miss(memory: Memory, lws: LeaderWorkerSet) -> Memory:
+    """Groups that should be there, and of which nothing was ever seen, have a history too: their absence."""
+    statefulset = own_statefulset(memory, lws)
+    absent = 0 if statefulset is None else below(statefulset.replicas) & ~memory.known
+    return evolve(memory, known=memory.known | absent, dirty=memory.dirty | absent) if absent else memory
 
 
 def _wake(memory: Memory, now_s: float) -> Memory:

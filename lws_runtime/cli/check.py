@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,12 @@ from typing import Final, TypeVar
 import attrs
 import click
 
-from lws_core.values import FrozenMap, Json, as_list, as_map, freeze_map
+from lws_core.codec import decode
+from lws_core.values import FrozenMap, Json, as_list, as_map, dig, freeze_map
 from lws_runtime.manifests import read_manifests
 from lws_runtime.yaml_values import to_yaml
-from lws_sim.checking.bounds import Bounded, bounded
-from lws_sim.checking.check import Scope, check, recheck
+from lws_sim.checking.bounds import MOST_REPLICAS, Bounded, bounded
+from lws_sim.checking.check import Scope, recheck
 from lws_sim.checking.edits import EDITS
 from lws_sim.checking.explorer import Finding, Report, replay
 from lws_sim.checking.model import FAULTS
@@ -24,15 +26,21 @@ from lws_sim.checking.model import FAULTS
 from .loading import BadInput, LoadedSet, admit, load_sets, no_collector, say
 
 EXIT_FAILS: Final = 3
+MOST_EDITS: Final = 4
+MOST_FAULTS: Final = 3
+MOST_SLACK: Final = 9
 KIND: Final = "Trace"
 API_VERSION: Final = "checking.lws.x-k8s.io/v1"
 _TELL_EVERY_S: Final = 0.2
+_MOST: Final = 10**9  # states: more than any memory holds
 T = TypeVar("T")
 
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE...]")
-@click.option("--edits", "edit_count", type=click.IntRange(0, 4), default=1, show_default=True, help="Edits.")
+@click.option(
+    "--edits", "edit_count", type=click.IntRange(0, MOST_EDITS), default=1, show_default=True, help="Edits."
+)
 @click.option(
     "--edit",
     "edits",
@@ -41,7 +49,12 @@ T = TypeVar("T")
     help="What an edit may be. Repeatable. [default: template, revert, up, down]",
 )
 @click.option(
-    "--faults", "fault_count", type=click.IntRange(0, 3), default=1, show_default=True, help="Faults."
+    "--faults",
+    "fault_count",
+    type=click.IntRange(0, MOST_FAULTS),
+    default=1,
+    show_default=True,
+    help="Faults.",
 )
 @click.option(
     "--fault",
@@ -52,7 +65,7 @@ T = TypeVar("T")
 )
 @click.option(
     "--slack",
-    type=click.IntRange(1, 9),
+    type=click.IntRange(1, MOST_SLACK),
     default=1,
     show_default=True,
     help="Steps of the cluster that may come before the controller has done what there is to do.",
@@ -60,7 +73,7 @@ T = TypeVar("T")
 @click.option("--gate/--no-gate", default=None, help="With or without maxUnavailable. [default: both]")
 @click.option("--creation", is_flag=True, help="Begin with the creation of the set.")
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Stop after N states.")
-@click.option("--trace", "trace_file", metavar="FILE", help="Write the way to a violation to this file.")
+@click.option("--trace", "trace_file", metavar="FILE", help="Write the way to the first violation here.")
 @click.option(
     "--replay", "replayed", metavar="FILE", help="Show the moves of such a file, and the violation."
 )
@@ -82,9 +95,9 @@ def command(
     """Explore all that can happen to the sets in FILE, and check each state and each write.
 
     From a set at rest: every order of the steps of the operator, the StatefulSet controller, the garbage
-    collector and the kubelet, with so many edits and faults at any moment. Sets of more than 6 replicas are
-    checked as smaller ones that are like them, and the verdict says so. docs/reliability.md tells what is
-    checked, and what is not.
+    collector and the kubelet in which the cluster is ahead of the operator by the slack at most, with so many
+    edits and faults in between. Sets of more than 6 replicas are checked as smaller ones that are like them,
+    and the verdict says so. docs/reliability.md tells what is checked, and what is not.
 
     Exit codes: 2 for input that cannot be used; 3 if something that must not happen can; 0.
 
@@ -108,12 +121,14 @@ def command(
         slack=slack,
         from_creation=creation,
     )
+    if trace_file is not None:
+        _refuse_unwritable(trace_file)
     failed = False
     for one in load_sets(files):
         for warning in one.warnings:
             say("warning", f"{one.where}: {warning}")
         for on in (False, True) if gate is None else (gate,):
-            failed |= _check(one, attrs.evolve(scope, gate=on), most, trace_file)
+            failed |= _check(one, attrs.evolve(scope, gate=on), most, None if failed else trace_file)
     if failed:
         ctx.exit(EXIT_FAILS)
 
@@ -124,16 +139,26 @@ def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | Non
         raise BadInput([f"{one.where}: metadata.name is needed: every object is named after it"])
     metadata = as_map(one.manifest["metadata"]).with_("namespace", one.lws.namespace)
     target = bounded(one.manifest.with_("metadata", metadata))
+    try:
+        explorer = scope.explorer(target.manifest)
+    except ValueError as problem:
+        raise BadInput([f"{one.where}: {problem}"]) from None
+    interrupted = False
     title = (
         f"{one.lws.namespace}/{one.lws.name}, maxUnavailable of StatefulSets {'on' if scope.gate else 'off'}"
     )
     began_s = time.monotonic()
     with _progress(title) as tell, no_collector():
-        report = check(target.manifest, scope, limit=10**9 if most is None else most, tell=tell)
+        try:
+            report = explorer.run(_MOST if most is None else most, tell)
+        except KeyboardInterrupt:
+            report, interrupted = explorer.so_far(), True
     took_s = time.monotonic() - began_s
     click.echo(f"{title}:")
     for line in (*_figures(report, took_s), *_verdict(report, scope, target)):
         click.echo(f"  {line}")
+    if interrupted:
+        raise click.Abort
     if report.finding is None:
         return False
     for number, move in enumerate(report.finding.trace, 1):
@@ -157,9 +182,14 @@ def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
         yield f"VIOLATION of {report.finding.check}: {report.finding.text}"
         yield f"the shortest way there, from the set {_start(scope)}:"
         return
-    within = (
-        f"from the set {_start(scope)}, up to {scope.edit_count} edits ({', '.join(scope.edits)}), "
-        f"{scope.fault_count} faults ({', '.join(scope.faults)}), {scope.slack} steps of slack"
+    edits, faults = ", ".join(scope.edits), ", ".join(scope.faults)
+    within = ", ".join(
+        [
+            f"from the set {_start(scope)}",
+            f"up to {scope.edit_count} edits ({edits})" if scope.edit_count else "no edits",
+            f"up to {scope.fault_count} faults ({faults})" if scope.fault_count else "no faults",
+            f"{scope.slack} steps of slack",
+        ]
     )
     if not report.complete:
         yield f"NOT DONE: nothing wrong in the states looked at; there are more, {within}"
@@ -191,13 +221,21 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
             if now_s - told_s > _TELL_EVERY_S:
                 told_s = now_s
                 status.update(
-                    f"{title}: {done:,} of {known:,} states, {done / (now_s - began_s):,.0f} a second"
+                    f"{title}: {done:,} states done of {known:,} known so far, "
+                    f"{done / (now_s - began_s):,.0f} a second"
                 )
 
         yield tell
 
 
 # -- traces
+
+
+def _refuse_unwritable(path: str) -> None:
+    """Raises BadInput: better now than when the way to a violation would be lost."""
+    file = Path(path)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise BadInput([f"{path}: cannot be written"])
 
 
 def _write_trace(path: str, manifest: FrozenMap[Json], scope: Scope, finding: Finding) -> None:
@@ -253,15 +291,15 @@ def _read_trace(path: str) -> tuple[FrozenMap[Json], Scope, tuple[tuple[str, ...
         raise BadInput([f"{path}: is no trace: one document of kind {KIND}, as --trace writes it"])
     document = manifests.documents[0].value
     fields = as_map(document.get("scope"))
-    moves = tuple(tuple(str(word) for word in as_list(move)) for move in as_list(document.get("moves")))
     try:
+        moves = _moves(document)
         scope = Scope(
             gate=_of(fields, "gate", bool),
             edits=_words(fields, "edits", EDITS),
-            edit_count=_of(fields, "editCount", int),
+            edit_count=_count(fields, "editCount", 0, MOST_EDITS),
             faults=_words(fields, "faults", FAULTS),
-            fault_count=_of(fields, "faultCount", int),
-            slack=_of(fields, "slack", int),
+            fault_count=_count(fields, "faultCount", 0, MOST_FAULTS),
+            slack=_count(fields, "slack", 1, MOST_SLACK),
             from_creation=_of(fields, "fromCreation", bool),
         )
     except ValueError as problem:
@@ -269,6 +307,11 @@ def _read_trace(path: str) -> tuple[FrozenMap[Json], Scope, tuple[tuple[str, ...
     manifest, verdict = admit(as_map(document.get("set")))
     if verdict.errors:
         raise BadInput([f"{path}: set.{error}" for error in verdict.errors])
+    for field in ("name", "namespace"):
+        if not dig(manifest, "metadata", field):
+            raise BadInput([f"{path}: set.metadata.{field}: is needed"])
+    if decode(manifest).spec.replicas > MOST_REPLICAS:
+        raise BadInput([f"{path}: set.spec.replicas: must be {MOST_REPLICAS} at most"])
     return manifest, scope, moves, str(as_map(document.get("violation")).get("text", ""))
 
 
@@ -277,6 +320,22 @@ def _of(fields: FrozenMap[Json], name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ValueError(f"scope.{name}: must be {kind.__name__}, is {value!r}")
     return value
+
+
+def _count(fields: FrozenMap[Json], name: str, least: int, most: int) -> int:
+    value = _of(fields, name, int)
+    if isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"scope.{name}: must be from {least} to {most}, is {value!r}")
+    return value
+
+
+def _moves(document: FrozenMap[Json]) -> tuple[tuple[str, ...], ...]:
+    if document.get("apiVersion") != API_VERSION:
+        raise ValueError(f"apiVersion: must be {API_VERSION}, is {document.get('apiVersion')!r}")
+    found = document.get("moves")
+    if not isinstance(found, tuple) or not all(isinstance(move, tuple) and move for move in found):
+        raise ValueError("moves: must be a list, each a list of words")
+    return tuple(tuple(str(word) for word in as_list(move)) for move in found)
 
 
 def _words(fields: FrozenMap[Json], name: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class Numbers:
 
 def bounded(manifest: Object) -> Bounded:
     """A set small enough to be explored. `manifest` has a namespace and every default filled in."""
-    found = _without_placement(Bounded(manifest))
+    found = _without_volumes(_without_placement(Bounded(manifest)))
     size = decode(manifest).spec.leader_worker_template.size
     if size > MOST_PODS and dig(manifest, "spec", "leaderWorkerTemplate", "subGroupPolicy") is None:
         smaller = set_field(found.manifest, "spec.leaderWorkerTemplate.size", MOST_PODS)
@@ -94,8 +94,8 @@ def numbers_of(manifest: Object) -> Numbers:
 def smaller_than(numbers: Numbers) -> Numbers:
     """The largest numbers up to MOST_REPLICAS that stand to each other as these do."""
     for replicas in range(MOST_REPLICAS, 0, -1):
-        up_to = range(replicas + 1)
-        for partition, unavailable, surge in itertools.product(range(replicas + 2), up_to, up_to):
+        up_to = range(replicas + 2)
+        for partition, unavailable, surge in itertools.product(range(2 * replicas + 4), up_to, up_to):
             small = attrs.evolve(
                 numbers, replicas=replicas, partition=partition, unavailable=unavailable, surge=surge
             )
@@ -135,6 +135,16 @@ def _without_placement(found: Bounded) -> Bounded:
         return found
     manifest = with_meta(found.manifest, annotations=notes.without(*keys) or None)
     return Bounded(manifest, (*found.reductions, "exclusive placement left out"))
+
+
+def _without_volumes(found: Bounded) -> Bounded:
+    """Claims stay where a StatefulSet controller was not in time to own them: no ends would be alike."""
+    template = as_map(dig(found.manifest, "spec", "leaderWorkerTemplate"))
+    if not template.get("volumeClaimTemplates"):
+        return found
+    bare = template.without("volumeClaimTemplates", "persistentVolumeClaimRetentionPolicy")
+    manifest = set_field(found.manifest, "spec.leaderWorkerTemplate", bare)
+    return Bounded(manifest, (*found.reductions, "volume claims left out"))
 
 
 def _words(numbers: Numbers) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from lws_core.values import dig
 from lws_sim.cluster.store import Object
 
 from .edits import drafts
@@ -50,9 +51,14 @@ class Scope:
         return model.first(self.fault_count) if self.from_creation else at_rest(model, self.fault_count)
 
     def explorer(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Explorer:
-        """The exploration of a set, before its first step."""
+        """The exploration of a set, before its first step. Raises ValueError for a set of which not all
+        groups are ever ready."""
         model = self.model(manifest, store_type)
-        return Explorer(model, self.start(model), keeps_floor=not self.from_creation)
+        start = self.start(model)
+        replicas = dig(manifest, "spec", "replicas")
+        if not self.from_creation and isinstance(replicas, int) and len(model.ready(start)) < replicas:
+            raise ValueError("not all groups are ready once the set was brought up")
+        return Explorer(model, start, keeps_floor=not self.from_creation)
 
 
 def recheck(manifest: Object, scope: Scope, trace: tuple[Label, ...]) -> Finding | None:

@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from lws_core.codec import decode
+from lws_core.validation import validate_update
 from lws_core.values import FrozenMap, Json, as_map, dig
 from lws_sim.cluster.store import Object
 from lws_sim.deeds import CHANGE, set_field
@@ -22,12 +23,14 @@ _HARMLESS: Final = ("template", "revert", "partition")
 class Draft:
     """A manifest that a user has come to, and the edits that may follow: what each is, and its place.
 
-    floor: how many groups must always be ready, None where an edit so far takes groups away or breaks them.
-    has_one_end: whatever happened before, the same is left. Not of a template whose pods never become ready,
-    and not with a partition, below which groups stay on what they were when it rose."""
+    edits: how many it took. floor: how many groups must always be ready, None where an edit so far takes
+    groups away or breaks them. has_one_end: whatever happened before, the same is left. Not of a template
+    whose pods never become ready, and not with a partition, below which groups stay on what they were when it
+    rose."""
 
     manifest: Object
     children: tuple[tuple[str, int], ...] = ()
+    edits: int = 0
     floor: int | None = None
     has_one_end: bool = True
 
@@ -43,12 +46,18 @@ def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft,
             return places[key]
         place = places[key] = len(found)
         found.append(
-            Draft(now, (), _floor(now) if keeps else None, not is_broken(now) and _partition(now) == 0)
+            Draft(
+                now,
+                (),
+                depth - left,
+                _floor(now) if keeps else None,
+                not is_broken(now) and _partition(now) == 0,
+            )
         )
         children: list[tuple[str, int]] = []
         for edit in edits if left else ():
             after = _edited(now, before, edit, depth - left + 1)
-            if after is not None and after != now:
+            if after is not None and after != now and validate_update(after, now).admitted:
                 child = add(after, now, left - 1, keeps and edit in _HARMLESS)
                 if child not in [place for _, place in children]:
                     children.append((edit, child))

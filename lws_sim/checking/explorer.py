@@ -85,6 +85,10 @@ class Explorer:
                 tell(len(self._states), done)
         return self._report(self._liveness(), complete=True)
 
+    def so_far(self) -> Report:
+        """What an exploration that was interrupted has found."""
+        return self._report(None, complete=False)
+
     def follow(self, trace: tuple[Label, ...]) -> Finding | None:
         """What is wrong on one way, or after it if things go on by themselves from there."""
         place = 0
@@ -155,7 +159,7 @@ class Explorer:
         if self._judged[key]:
             return "one revision in a group", self._judged[key]
         floor = self._model.drafts[state.draft].floor
-        if floor is not None and self._keeps_floor and state.faults == self._most_faults:
+        if floor is not None and self._keeps_floor and not state.harmed:
             ready = self._model.ready(state)
             if len(ready) < floor:
                 return "floor", f"groups {sorted(ready)} are ready, {floor} are needed"
@@ -171,6 +175,8 @@ class Explorer:
             store = self._model.world(state).store
             draft = self._model.drafts[state.draft]
             lacks = truth.unfinished(store, self._model.name, self._model.namespace)
+            if state.owed and not draft.edits and self._most_faults == 1:
+                lacks = "a member has ended, and its group goes on"
             if lacks:
                 return Finding("goal", f"nothing goes on, but {lacks}", self._trace(place))
             noise = self._noise(state)

@@ -69,7 +69,8 @@ class State(NamedTuple):
     """Where everything stands. The numbers index what the model has met.
 
     sends: the requests under way, in their order. now_s: the time. draft: what the user has asked for so far.
-    faults: how many may still happen. owed: failures of members less the groups recreated for them.
+    faults: how many may still happen; harmed: one has taken or hurt what stands, rather than the controller
+    or its requests. owed: failures of members less the groups recreated for them.
     """
 
     cluster: int
@@ -80,6 +81,7 @@ class State(NamedTuple):
     faults: int
     owed: int
     behind: int
+    harmed: bool = False
 
 
 class Move(NamedTuple):
@@ -298,7 +300,7 @@ class Model:
             if kind in self.faults:
                 for how, after, ends in self._befalls(kind, state.cluster, now_s):
                     owed = state.owed + (ends and self._recreates)
-                    yield Move(how, self._moved(left, after)._replace(owed=owed), "fault")
+                    yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
             memory = self._restart(state.cluster, now_s)
             if memory != state.memory or state.sends:
@@ -609,7 +611,8 @@ def _hurts(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, b
     for pod in store.all("Pod"):
         if not terminating(pod) and dig(pod, "status", "phase") == "Running":
             yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), True
-            yield ("kill", name_of(pod)), api.delete(store, key_of(pod), now_s, grace_s=0)[0], True
+            killed = api.delete(store, key_of(pod), now_s, grace_s=0)[0]
+            yield ("kill", name_of(pod)), killed, not _leads(pod)  # a group without leader comes back anyway
 
 
 def _falls(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:

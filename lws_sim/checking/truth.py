@@ -89,7 +89,11 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
         leader = store.get("Pod", namespace, f"{name}-{index}")
         if leader is None or label(leader, names.REVISION_KEY) != key:
             yield f"group {index} is not of the newest revision"
-    if spec.leader_worker_template.restart_policy == "RecreateGroupOnPodRestart":
+    shared = spec.subdomain_policy != "UniquePerReplica"
+    for service in (name,) if shared else (f"{name}-{index}" for index in range(spec.replicas)):
+        if store.get("Service", namespace, service) is None:
+            yield f"there is no Service {service}"
+    if spec.leader_worker_template.restart_policy != "None":
         yield from (f"{name_of(pod)} has restarted, and its group goes on" for pod in _restarted(store))
     yield from _leftovers(store, name, spec.replicas, key)
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(dig(stored, "status", "conditions"))}
@@ -97,6 +101,10 @@ def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
     for condition, status in wanted.items():
         if conditions.get(condition, "False" if condition != names.AVAILABLE else "") != status:
             yield f"condition {condition} is {conditions.get(condition, 'missing')}"
+    for field in ("replicas", "readyReplicas"):
+        told = dig(stored, "status", field) or 0
+        if told != spec.replicas:
+            yield f"status.{field} is {told}, not {spec.replicas}"
     if dig(stored, "status", "observedGeneration") != meta(stored).get("generation"):
         yield "status.observedGeneration is behind"
 

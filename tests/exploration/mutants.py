@@ -263,7 +263,7 @@ MUTANTS: Final = [
         "a group is made while pods of its names are left",
         "diff",
         "size",
-        'return manifest["kind"] == "StatefulSet" and len(group.workers) > 0',
+        'return manifest["kind"] == "StatefulSet" and any(taken)',
         "return False",
     ),
     Mutant(
@@ -292,7 +292,7 @@ MUTANTS: Final = [
         "a failure is not noticed",
         "restart",
         "member",
-        "    evidence = find_evidence(group, size, history.lost)\n    uid",
+        "    evidence = find_evidence(group, size, history.lost, history.settled)\n    uid",
         "    evidence = None\n    uid",
     ),
     Mutant(

@@ -10,15 +10,22 @@ import pytest
 from click.testing import CliRunner
 from exploration.cases import Case
 from exploration.unreduced import compare
+from hypothesis import given
+from hypothesis import strategies as st
 from worlds import Shape
 
 from lws_core import rollout
 from lws_core.rollout import Budget
+from lws_core.spec import IntOrPercent
+from lws_core.values import FrozenMap, as_map, dig
 from lws_runtime.cli import main
 from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of, smaller_than
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
+from lws_sim.checking.explorer import Explorer
 from lws_sim.checking.model import FAULTS, Model
+from lws_sim.deeds import set_field
+from lws_sim.world import LOAD
 
 TEMPLATE = Scope(edits=("template",))
 SET = """
@@ -236,24 +243,96 @@ def test_replay_must_tell_when_nothing_is_wrong_any_more(
     ("text", "fault"),
     [
         ("{}", "is no trace"),
-        ("kind: Trace\nscope: {gate: 3}", "scope.gate: must be bool, is 3"),
+        ("kind: Trace\nmoves: []\nscope: {gate: 3}", "scope.gate: must be bool, is 3"),
         (
-            "kind: Trace\nscope: {gate: true, edits: [paint], editCount: 1, faults: [], faultCount: 0}",
+            "kind: Trace\nmoves: []\nscope: {gate: true, edits: [paint]}",
             "scope.edits: paint: must be of template",
         ),
         (
             "kind: Trace\nscope: {gate: true, edits: [], editCount: 1, faults: [], faultCount: 0, slack: 1, "
-            "fromCreation: false}\nset: {}",
+            "fromCreation: false}\nmoves: []\nset: {}",
             "set.",
         ),
+        (
+            "kind: Trace\nmoves: []\nscope: {gate: true, edits: [], editCount: -1}",
+            "scope.editCount: must be from 0 to 4, is -1",
+        ),
+        ("kind: Trace\nmoves: abc", "moves: must be a list"),
     ],
 )
 def test_replay_must_refuse_what_is_no_trace(tmp_path: Path, text: str, fault: str) -> None:
     path = tmp_path / "trace.yaml"
-    path.write_text(text)
+    path.write_text(f"apiVersion: checking.lws.x-k8s.io/v1\n{text}" if "kind" in text else text)
     code, output = run("--replay", str(path))
     assert code == 2
     assert fault in output
+
+
+@given(
+    st.integers(7, 400),
+    st.integers(0, 500),
+    st.integers(0, 500) | st.integers(0, 100).map(lambda part: f"{part}%"),
+    st.integers(0, 500) | st.integers(0, 100).map(lambda part: f"{part}%"),
+)
+def test_every_large_set_must_have_a_smaller_one_like_it(
+    replicas: int, partition: int, unavailable: IntOrPercent, surge: IntOrPercent
+) -> None:
+    shape = Shape(
+        replicas=replicas, size=1, partition=partition, max_unavailable=unavailable, max_surge=surge
+    )
+    numbers = numbers_of(shape.manifest)
+    small = smaller_than(numbers)
+    assert small.order == numbers.order
+    assert small.replicas <= MOST_REPLICAS
+
+
+def test_edit_that_admission_refuses_must_not_be_made() -> None:
+    shape = Shape(replicas=1, size=4)
+    template = as_map(dig(shape.manifest, "spec", "leaderWorkerTemplate"))
+    template = template.with_("subGroupPolicy", FrozenMap({"subGroupSize": 2}))
+    manifest = set_field(shape.manifest, "spec.leaderWorkerTemplate", template)
+    assert [edit for edit, _ in drafts(manifest, ("size", "template"), 1)[0].children] == ["template"]
+
+
+def test_operator_that_starts_in_mid_rollout_must_keep_the_floor() -> None:
+    """It has never seen a leader that is gone just then."""
+    scope = Scope(edits=("template", "revert"), edit_count=2, faults=("crash", "request"), fault_count=1)
+    report = check(Shape(replicas=2, size=1).manifest, scope)
+    assert (report.complete, report.finding) == (True, None)
+
+
+def test_volumes_must_be_left_out_and_named() -> None:
+    shape = Shape(replicas=1, size=1)
+    template = as_map(dig(shape.manifest, "spec", "leaderWorkerTemplate"))
+    template = template.with_("volumeClaimTemplates", (FrozenMap({"metadata": FrozenMap({"name": "d"})}),))
+    found = bounded(set_field(shape.manifest, "spec.leaderWorkerTemplate", template))
+    assert found.reductions == ("volume claims left out",)
+    assert dig(found.manifest, "spec", "leaderWorkerTemplate", "volumeClaimTemplates") is None
+
+
+def test_set_that_is_never_ready_must_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.yaml"
+    note = f"Template: {{metadata: {{annotations: {{{LOAD}: never}}}}, spec"
+    path.write_text(SET.replace("Template: {spec", note))
+    code, output = run(str(path), "--no-gate")
+    assert (code, "not all groups are ready" in output) == (2, True)
+
+
+def test_trace_that_cannot_be_written_must_be_refused_before_the_exploration(manifest: str) -> None:
+    code, output = run(manifest, "--trace", "/no/such/folder/trace.yaml")
+    assert (code, "cannot be written" in output) == (2, True)
+
+
+def test_command_that_is_interrupted_must_tell_what_it_has_done(
+    manifest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Explorer, "_liveness", interrupt)
+    code, output = run(manifest, "--no-gate")
+    assert code == 1
+    assert "NOT DONE: nothing wrong in the states looked at" in output
 
 
 def test_command_must_refuse_what_it_cannot_use(manifest: str) -> None:
