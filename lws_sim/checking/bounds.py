@@ -94,8 +94,8 @@ def numbers_of(manifest: Object) -> Numbers:
 def smaller_than(numbers: Numbers) -> Numbers:
     """The largest numbers up to MOST_REPLICAS that stand to each other as these do."""
     for replicas in range(MOST_REPLICAS, 0, -1):
-        up_to = range(replicas + 2)
-        for partition, unavailable, surge in itertools.product(range(2 * replicas + 4), up_to, up_to):
+        up_to = range(replicas + 4)
+        for partition, unavailable, surge in itertools.product(range(2 * replicas + 8), up_to, up_to):
             small = attrs.evolve(
                 numbers, replicas=replicas, partition=partition, unavailable=unavailable, surge=surge
             )

@@ -105,14 +105,16 @@ def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
     if isinstance(told, int) and told < lws.status.observed_generation:
         found.append(Violation("status", f"observedGeneration goes back to {told}"))
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(action.status.get("conditions"))}
-    if conditions.get(names.AVAILABLE) == "True":
-        sizes = sizes_of(memory)
-        uid = "" if leaders is None else leaders.uid
-        groups = [memory.groups.get(index).group for index in range(lws.spec.replicas)]
-        ready = sum(is_ready(group, uid, sizes) for group in groups)
-        if ready < lws.spec.replicas:
-            text = f"Available with {ready} ready groups of {lws.spec.replicas}"
-            found.append(Violation("status", text))
+    sizes, uid = sizes_of(memory), "" if leaders is None else leaders.uid
+    groups = {index: memory.groups.get(index).group for index in indexes(memory.known)}
+    ready = [index for index, group in groups.items() if is_ready(group, uid, sizes)]
+    leaders_seen = [group.leader for group in groups.values() if group.leader is not None]
+    is_sure = all(leader.revision_key in sizes for leader in leaders_seen)  # none was deleted by hand
+    if is_sure and (dig(action.status, "readyReplicas") or 0) != len(ready):
+        text = f"readyReplicas is {dig(action.status, 'readyReplicas')} with the groups {ready} ready"
+        found.append(Violation("status", text))
+    if conditions.get(names.AVAILABLE) == "True" and not set(range(lws.spec.replicas)) <= set(ready):
+        found.append(Violation("status", f"Available with the groups {ready} ready of {lws.spec.replicas}"))
     return found
 
 

@@ -140,6 +140,15 @@ def bounded() -> list[Case]:
         if replicas < 3:
             cases.append(Case("no restarts", alone, attrs.evolve(failing, faults=("member", "object"))))
         if replicas == 2:
+            starts = Scope(gate, ("template", "revert"), 2, ("crash", "request"), 1)
+            cases += [
+                Case("restarts in mid-rollout", Shape(replicas=2, size=1), starts),
+                Case(
+                    "restarts in mid-rollout",
+                    Shape(replicas=2, size=1, max_unavailable=0, max_surge=1),
+                    starts,
+                ),
+            ]
             canary = Shape(replicas=3, size=1, max_unavailable=0, max_surge=1, partition=1)
             one_failure = Scope(gate=gate, edits=("template",), faults=("member",), fault_count=1)
             old = Shape(replicas=2, size=2, partition=1)
