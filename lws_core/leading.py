@@ -47,7 +47,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
-    unready = _may_be_broken(lws, view) & ~view.broken & ~memory.doomed
+    unready = _may_be_broken(lws, view) & ~view.broken & ~view.doomed
     waiting = [_broken_at_s(memory, index) for index in indexes(unready)]
     memory = evolve(
         memory,
@@ -76,9 +76,10 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
     assert memory.lineage is not None
     statefulset = memory.statefulset
     gone = memory.deleting & memory.summary.present
+    doomed = memory.doomed & memory.summary.ready
     summary = memory.summary
-    if gone | memory.doomed:
-        ready = summary.ready & ~gone & ~memory.doomed
+    if gone | doomed:
+        ready = summary.ready & ~gone & ~doomed
         summary = attrs.evolve(summary, ready=ready, terminating=summary.terminating | gone)
     natives = {
         name: revision.key
@@ -99,13 +100,14 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
     if statefulset is None:
         return view
     absent = below(statefulset.replicas) & ~summary.present
-    waited_for = indexes(_may_be_broken(lws, view) & ~memory.doomed)
+    waited_for = indexes(_may_be_broken(lws, view) & ~doomed)
     broken = members(*(i for i in waited_for if _broken_at_s(memory, i) <= now_s))
     return attrs.evolve(
         view,
         broken=broken,
         long_absent=any(_absent_for_s(memory, index, now_s) > ABSENT_LEADER_S for index in indexes(absent)),
         exposed=memory.exposed | _exposed(summary, statefulset),
+        doomed=doomed,
     )
 
 

@@ -86,7 +86,8 @@ class SetView:
     broken: outdated groups that are not expected back. long_absent: a leader has been missing for longer
     than ABSENT_LEADER_S. recreations: the annotation to write on the leader StatefulSet, "" to leave it.
     sure: the leader StatefulSet was read a moment ago. exposed: groups that seem to serve, and that the
-    StatefulSet controller may have replaced unseen by now.
+    StatefulSet controller may have replaced unseen by now. doomed: groups that serve until they are
+    recreated, and that nothing counts on: the summary has them as unready.
     """
 
     lineage: Lineage
@@ -101,6 +102,7 @@ class SetView:
     recreations: str = ""
     sure: bool = False
     exposed: GroupSet = 0
+    doomed: GroupSet = 0
 
 
 @attrs.frozen
@@ -190,7 +192,7 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     replace: tuple[int, ...] = ()
     if ours and not writes and not view.long_absent and _observed(statefulset):
         native = view.summary.by_native.get(statefulset.update_revision, 0)
-        stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native
+        stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native & ~view.doomed
         replace = choose_deletes(budget, position, decision, groups, stale)
     unsure = bool(replace) and not view.sure and any(key not in lineage.sets for key in view.summary.using)
     if unsure:

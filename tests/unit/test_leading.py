@@ -14,6 +14,7 @@ from lws_core.leading import own_statefulset, set_view
 from lws_core.options import Options
 from lws_core.rollout import Blocked, Step
 from lws_core.sights import Outcome
+from lws_core.values import evolve
 
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
 THIRD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:3"}]}}
@@ -194,6 +195,15 @@ def test_group_that_loads_on_the_new_revision_never_lets_others_count_as_broken(
     bench.settle()
     assert bench.cluster.leaders.partition == 2
     assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == 0
+
+
+def test_group_that_waits_for_its_recreation_never_counts_as_ready_but_may_as_broken() -> None:
+    """One that crashes again and again may hold its back-off whenever somebody looks."""
+    bench = fallen("serve-0-1")
+    bench.now_s += 40.0
+    for doomed, ready, broken in ((0, 0b110, 0b001), (0b001, 0b110, 0b001), (0b010, 0b100, 0b001)):
+        view = set_view(evolve(bench.memory, doomed=doomed), bench.cluster.lws, bench.now_s)
+        assert (view.summary.ready, view.broken, view.doomed) == (ready, broken, doomed & 0b110)
 
 
 def test_leaders_that_are_missing_for_long_always_stop_deletions() -> None:

@@ -111,6 +111,13 @@ def test_leader_never_is_deleted_for_a_native_revision_alone() -> None:
     assert plan_set(LIVE, view(restarted, restarted, NEW)).replace == ()
 
 
+def test_leader_of_a_group_that_is_to_be_recreated_never_is_deleted_before() -> None:
+    """It serves until its back-off ends, and comes back on the new revision then."""
+    unready = attrs.evolve(OLD, ready=False)
+    assert plan_set(LIVE, view(OLD, unready, NEW)).replace == (1,)
+    assert plan_set(LIVE, view(OLD, unready, NEW, doomed=0b010)).replace == ()
+
+
 def test_leader_of_the_update_revision_never_is_deleted_for_its_label() -> None:
     relabelled = attrs.evolve(OLD, native_revision="serve-new")
     assert plan_set(LIVE, view(relabelled, NEW, NEW)).replace == ()
