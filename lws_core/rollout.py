@@ -134,10 +134,12 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     rolling = groups.outdated & span(budget.partition, budget.replicas) != 0
     wanted = _replicas(budget, position, groups, rolling)
     wedged = not writes_template and _wedged(budget, position, groups, wanted)
-    replicas = wanted
+    replicas, gives_up = wanted, False
     serving = attrs.evolve(groups, ready=groups.ready & ~groups.exposed)
     if rolling or position.surge_out or groups.exposed:
-        replicas = _keep_serving(budget, position, serving, wanted, wedged)
+        kept = _keep_serving(budget, position, serving, wanted)
+        gives_up = wedged and kept > wanted and kept == position.replicas
+        replicas = kept - 1 if gives_up else kept
     staying = attrs.evolve(serving, ready=serving.ready & below(min(position.replicas, replicas)))
     allowance = max(0, staying.ready.bit_count() - budget.floor)
     partition = _partition(budget, position, staying, replicas, rolling, writes_template, allowance)
@@ -148,7 +150,8 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
             budget, position, staying, replicas, rolling, writes_template, allowance, over_budget=True
         )
     if (replicas, partition) != (position.replicas, position.partition) or writes_template:
-        return Step(replicas, partition, allowance, over_budget and partition < position.partition)
+        lowers = over_budget and partition < position.partition
+        return Step(replicas, partition, allowance, gives_up or lowers)
     return _standing(budget, position, groups, allowance)
 
 
@@ -206,15 +209,14 @@ def _wedged(budget: Budget, position: Position, groups: Groups, wanted: int) -> 
     )
 
 
-def _keep_serving(budget: Budget, position: Position, groups: Groups, wanted: int, wedged: bool) -> int:
+def _keep_serving(budget: Budget, position: Position, groups: Groups, wanted: int) -> int:
     """`wanted`, or more where that would take ready surge groups that serving still needs."""
     limit = min(position.replicas, budget.ceiling)
     taken = groups.ready & span(wanted, limit)
     if taken == 0 or (groups.ready & below(wanted)).bit_count() >= budget.floor:
         return wanted
     enough = nth_lowest(groups.ready & below(limit), budget.floor) + 1  # 0: never enough
-    kept = enough or highest(taken) + 1
-    return kept - 1 if wedged and kept == position.replicas else kept
+    return enough or highest(taken) + 1
 
 
 def _partition(

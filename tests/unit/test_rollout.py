@@ -7,7 +7,7 @@ import pytest
 from building import groups_in
 
 from lws_core.bits import below, indexes, members
-from lws_core.rollout import Blocked, Budget, Done, Position, Step, choose_deletes, decide
+from lws_core.rollout import Blocked, Budget, Done, Groups, Position, Step, choose_deletes, decide
 
 FOUR = Budget(4)
 
@@ -180,3 +180,11 @@ def test_deletes_always_take_outdated_surge_that_stays() -> None:
     groups = groups_in("nnxx")
     decision = Blocked(4, 0, 0, "Replacing", members(2, 3))
     assert choose_deletes(Budget(2, 0, 2), Position(4, 0, 2), decision, groups, members(2, 3)) == (3, 2)
+
+
+def test_ready_surge_group_that_is_given_up_always_is_told_as_over_the_budget() -> None:
+    """What makes the others broken is read before such a step."""
+    groups = Groups(present=0b11111, ready=0b11001, outdated=0b11111, broken=0b00110)
+    step = decide(Budget(3, 0, 2, 2), Position(5, 5, 3), groups)
+    assert isinstance(step, Step)
+    assert (step.replicas, step.over_budget) == (4, True)
