@@ -84,7 +84,7 @@ def remember(
         members=members,
         lost=lost,
         settled=settled,
-        started=history.started or _has_started(group, size),
+        started=history.started or all_have_started(group, size),
         ready_since_s=ready_since_s,
         healthy_since_s=healthy_since_s,
         unready_since_s=unready_since_s,
@@ -115,7 +115,8 @@ def _members(history: History, group: Group, size: int | None) -> tuple[FrozenMa
     return history.members | new, lost
 
 
-def _has_started(group: Group, size: int | None) -> bool:
+def all_have_started(group: Group, size: int | None) -> bool:
+    """Whether all members are there and out of Pending."""
     pods = members_of(group, size)
     return len(pods) == size and all(pod.phase != "Pending" for pod in pods)
 

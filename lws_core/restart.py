@@ -18,8 +18,8 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from . import names
-from .evidence import Evidence, find_evidence, members_of
-from .history import History
+from .evidence import Evidence, find_evidence
+from .history import History, all_have_started
 from .observed import Group
 from .spec import LeaderWorkerSet, RestartPolicy
 from .values import EMPTY, FrozenMap
@@ -95,7 +95,8 @@ def decide_restart(
         return Recreate(evidence or Evidence(leader.name, "Vanished"), recreation, recorded=True)
     if evidence is None:
         return None
-    if (after_start or policy == "RecreateGroupAfterStart") and not history.started and _pending(group, size):
+    waits = after_start or policy == "RecreateGroupAfterStart"
+    if waits and not history.started and not all_have_started(group, size):
         return Hold("Starting", evidence)
     failing_since_s = now_s if history.failing_since_s is None else history.failing_since_s
     count = _in_a_row(history, recreation, failing_since_s)
@@ -152,11 +153,6 @@ def _is_index(text: str) -> bool:
 
 def _make_sense(*numbers: int) -> bool:
     return all(0 <= number < _BOUND for number in numbers)
-
-
-def _pending(group: Group, size: int | None) -> bool:
-    pods = members_of(group, size)
-    return len(pods) != size or any(pod.phase == "Pending" for pod in pods)
 
 
 def _in_a_row(history: History, recreation: Recreation | None, failing_since_s: float) -> int:

@@ -20,7 +20,7 @@ from lws_runtime.yaml_values import to_yaml
 from lws_sim.checking.bounds import MOST_REPLICAS, Bounded, bounded
 from lws_sim.checking.check import Scope, recheck
 from lws_sim.checking.edits import EDITS
-from lws_sim.checking.explorer import Finding, Report, replay
+from lws_sim.checking.explorer import MOST_STATES, Finding, Report, replay
 from lws_sim.checking.model import FAULTS
 
 from .loading import BadInput, LoadedSet, admit, load_sets, no_collector, say
@@ -32,7 +32,6 @@ MOST_SLACK: Final = 9
 KIND: Final = "Trace"
 API_VERSION: Final = "checking.lws.x-k8s.io/v1"
 _TELL_EVERY_S: Final = 0.2
-_MOST: Final = 10**9  # states: more than any memory holds
 T = TypeVar("T")
 
 
@@ -150,7 +149,7 @@ def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | Non
     began_s = time.monotonic()
     with _progress(title) as tell, no_collector():
         try:
-            report = explorer.run(_MOST if most is None else most, tell)
+            report = explorer.run(most or MOST_STATES, tell)
         except KeyboardInterrupt:
             report, interrupted = explorer.so_far(), True
     took_s = time.monotonic() - began_s

@@ -215,11 +215,12 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
     config = _Kubeconfig(paths)
     name = config.current_context()
     context = config.entry("contexts", "context", name)
-    cluster = config.entry("clusters", "cluster", context.fields.get("cluster"))
+    of_cluster = context.fields.get("cluster")
+    cluster = config.entry("clusters", "cluster", of_cluster)
     named = context.fields.get("user")
     user = config.entry("users", "user", named) if named else _Entry({}, cluster.path)
-    server = _url(cluster, context.fields.get("cluster"), "server")
-    proxy = cluster.fields.get("proxy-url") and _url(cluster, context.fields.get("cluster"), "proxy-url")
+    server = _url(cluster, of_cluster, "server")
+    proxy = _url(cluster, of_cluster, "proxy-url") if cluster.fields.get("proxy-url") else ""
     tls = _tls(cluster, user) if server.startswith("https") else None
     basic = ""
     if user.fields.get("username"):
@@ -230,7 +231,7 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
         server.rstrip("/"),
         ssl_context=tls,
         server_name=str(cluster.fields.get("tls-server-name") or ""),
-        proxy=proxy or "",
+        proxy=proxy,
         token=str(user.fields.get("token") or ""),
         token_file=user.folder / str(token_file) if token_file else None,
         plugin=_plugin(user, name, cluster, tls),

@@ -11,7 +11,7 @@ from lws_core.values import dig
 from lws_sim.cluster.store import Object
 
 from .edits import drafts
-from .explorer import Explorer, Finding, Report, at_rest
+from .explorer import MOST_STATES, Explorer, Finding, Report, at_rest
 from .model import FAULTS, Label, Model, State
 from .naming import NamedStore
 
@@ -71,7 +71,7 @@ def check(
     manifest: Object,
     scope: Scope,
     *,
-    limit: int = 10**9,
+    limit: int = MOST_STATES,
     tell: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Explore a set. `manifest` has a namespace and every default; `limit` and `tell` as for Explorer.run."""

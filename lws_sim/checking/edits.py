@@ -23,14 +23,12 @@ _HARMLESS: Final = ("template", "revert", "partition")
 class Draft:
     """A manifest that a user has come to, and the edits that may follow: what each is, and its place.
 
-    edits: how many it took. floor: how many groups must always be ready, None where an edit so far takes
-    groups away or breaks them. has_one_end: whatever happened before, the same is left. Not of a template
-    whose pods never become ready, and not with a partition, below which groups stay on what they were when it
-    rose."""
+    floor: how many groups must always be ready, None where an edit so far takes groups away or breaks them.
+    has_one_end: whatever happened before, the same is left. Not of a template whose pods never become ready,
+    and not with a partition, below which groups stay on what they were when it rose."""
 
     manifest: Object
     children: tuple[tuple[str, int], ...] = ()
-    edits: int = 0
     floor: int | None = None
     has_one_end: bool = True
 
@@ -46,13 +44,7 @@ def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft,
             return places[key]
         place = places[key] = len(found)
         found.append(
-            Draft(
-                now,
-                (),
-                depth - left,
-                _floor(now) if keeps else None,
-                not is_broken(now) and _partition(now) == 0,
-            )
+            Draft(now, (), _floor(now) if keeps else None, not is_broken(now) and _partition(now) == 0)
         )
         children: list[tuple[str, int]] = []
         for edit in edits if left else ():

@@ -20,6 +20,7 @@ from lws_sim.strictness import LATER_S
 from . import truth
 from .model import Label, Model, Move, State
 
+MOST_STATES: Final = 10**9  # more than any memory holds
 _REPORT_EVERY: Final = 500
 
 
@@ -70,7 +71,7 @@ class Explorer:
         self._judged: dict[int, str] = {}
         self._keeps_floor = keeps_floor
 
-    def run(self, limit: int = 10**9, tell: Callable[[int, int], None] | None = None) -> Report:
+    def run(self, limit: int = MOST_STATES, tell: Callable[[int, int], None] | None = None) -> Report:
         """Explore until nothing is left, `limit` states are known, or something is wrong. `tell` is told now
         and then how many states are known, and how many of them have been gone through."""
         done = 0
@@ -175,7 +176,7 @@ class Explorer:
             store = self._model.world(state).store
             draft = self._model.drafts[state.draft]
             lacks = truth.unfinished(store, self._model.name, self._model.namespace)
-            if state.owed and not draft.edits and self._most_faults == 1:
+            if state.owed and state.draft == 0 and self._most_faults == 1:  # nothing was edited
                 lacks = "a member has ended, and its group goes on"
             if lacks:
                 return Finding("goal", f"nothing goes on, but {lacks}", self._trace(place))

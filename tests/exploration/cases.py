@@ -9,7 +9,7 @@ import attrs
 from worlds import Shape
 
 from lws_sim.checking.check import Scope, check
-from lws_sim.checking.explorer import Report
+from lws_sim.checking.explorer import MOST_STATES, Report
 from lws_sim.checking.model import FAULTS
 
 EVERYTHING = ("template", "revert", "up", "down")
@@ -37,9 +37,14 @@ class Case:
             f"{shape.restart_policy}, {happens}, slack {scope.slack}{', created' * scope.from_creation}"
         )
 
-    def explore(self, limit: int = 10**9) -> Report:
+    def explore(self, limit: int = MOST_STATES) -> Report:
         """Go through it, or through so many states of it."""
         return check(self.shape.manifest, self.scope, limit=limit)
+
+
+def distinct(cases: list[Case]) -> list[Case]:
+    """Each case once."""
+    return list({case.name: case for case in cases}.values())
 
 
 def shapes(replicas: int, size: int, *, partitions: bool = True) -> Iterator[Shape]:

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from exploration.cases import Case, bounded, wide  # noqa: E402  # found by the line above
+from exploration.cases import Case, bounded, distinct, wide  # noqa: E402  # found by the line above
 from lws_sim.checking.edits import EDITS  # noqa: E402
 
 MOVES = [
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10**6, help="begin no case after that")
     parser.add_argument("--slowest", type=int, default=0, help="name so many of the slowest cases")
     asked = parser.parse_args()
-    cases = list({case.name: case for case in (wide() if asked.wide else bounded())}.values())
+    cases = distinct(wide() if asked.wide else bounded())
     done = _read(asked.state)
     left = [case for case in cases if case.name not in done]
     began_s = time.monotonic()

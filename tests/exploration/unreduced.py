@@ -24,7 +24,7 @@ import attrs
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from exploration.cases import Case, bounded  # noqa: E402  # found by the line above
+from exploration.cases import Case, bounded, distinct  # noqa: E402  # found by the line above
 from lws_core.times import rfc3339  # noqa: E402
 from lws_core.values import evolve  # noqa: E402
 from lws_sim.checking.explorer import Report  # noqa: E402
@@ -110,7 +110,7 @@ def main() -> int:
     )
     parser.add_argument("--limit", type=int, default=LIMIT, help="states of a case without the reduction")
     asked = parser.parse_args()
-    cases = list({case.name: case for case in bounded()}.values())
+    cases = distinct(bounded())
     began_s = time.monotonic()
     whole: list[Comparison] = []
     part: list[Comparison] = []
