@@ -65,7 +65,7 @@ class Store:
             obj,
             uid=uid,
             creationTimestamp=rfc3339(now_s),
-            resourceVersion=str(self.version + 1),
+            resourceVersion=self._next_version(obj),
             generation=1,
         )
         key = key_of(stamped)
@@ -83,7 +83,7 @@ class Store:
         """An object as it has become; the store itself where nothing has."""
         if before == after:
             return self, before
-        stamped = with_meta(after, resourceVersion=str(self.version + 1))
+        stamped = with_meta(after, resourceVersion=self._next_version(after))
         key = key_of(stamped)
         store = evolve(
             self,
@@ -97,7 +97,7 @@ class Store:
     def remove(self, obj: Object) -> Store:
         """The store without an object."""
         key = key_of(obj)
-        last = with_meta(obj, resourceVersion=str(self.version + 1))
+        last = with_meta(obj, resourceVersion=self._next_version(obj))
         return evolve(
             self,
             objects=self.objects.drop(key),
@@ -105,6 +105,10 @@ class Store:
             version=self.version + 1,
             changes=(*self.changes, Change("DELETED", key, last, obj)),
         )
+
+    def _next_version(self, _: Object) -> str:
+        """The resourceVersion of the next write, which leaves an object so."""
+        return str(self.version + 1)
 
     def take(self) -> tuple[Store, tuple[Change, ...]]:
         """The changes since the last time, and the store without them."""

@@ -25,11 +25,9 @@ import attrs
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from exploration.cases import Case, bounded, distinct  # noqa: E402  # found by the line above
-from lws_core.times import rfc3339  # noqa: E402
-from lws_core.values import evolve  # noqa: E402
 from lws_sim.checking.explorer import Report  # noqa: E402
 from lws_sim.checking.naming import NamedStore  # noqa: E402
-from lws_sim.cluster.store import Change, Object, Store, key_of, linked, with_meta  # noqa: E402
+from lws_sim.cluster.store import Object, Store, with_meta  # noqa: E402
 
 LIMIT: Final = 30_000
 
@@ -39,38 +37,13 @@ class CountingStore(NamedStore):
     """A store that gives out UIDs and resourceVersions as an API server does. A version names the content
     too, as the model tells clusters apart by it."""
 
-    def insert(self, obj: Object, now_s: float) -> tuple[Store, Object]:
-        """A new object."""
-        uid = f"{self.uids + 1:08x}-0000-4000-8000-000000000000"
-        stamped = self._versioned(with_meta(obj, uid=uid, creationTimestamp=rfc3339(now_s), generation=1))
-        after = self._changed(Change("ADDED", key_of(stamped), stamped))
-        return evolve(after, uids=self.uids + 1), stamped
+    insert = Store.insert
+    replace = Store.replace
+    remove = Store.remove
 
-    def replace(self, before: Object, after: Object) -> tuple[Store, Object]:
-        """An object as it has become; the store itself where nothing has."""
-        if before == after:
-            return self, before
-        stamped = self._versioned(after)
-        return self._changed(Change("MODIFIED", key_of(stamped), stamped, before)), stamped
-
-    def remove(self, obj: Object) -> Store:
-        """The store without an object."""
-        return self._changed(Change("DELETED", key_of(obj), obj, obj))
-
-    def _versioned(self, obj: Object) -> Object:
+    def _next_version(self, obj: Object) -> str:
         bare = with_meta(obj, resourceVersion=None)
-        return with_meta(bare, resourceVersion=f"{self.version + 1}.{self.contents.of(bare)}")
-
-    def _changed(self, change: Change) -> CountingStore:
-        is_gone = change.type == "DELETED"
-        key, after = change.key, None if is_gone else change.object
-        return evolve(
-            self,
-            objects=self.objects.drop(key) if after is None else self.objects.put(key, after),
-            dependents=linked(self.dependents, key, change.before, after),
-            changes=(*self.changes, change),
-            version=self.version + 1,
-        )
+        return f"{self.version + 1}.{self.contents.of(bare)}"
 
 
 @attrs.frozen
