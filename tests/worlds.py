@@ -61,6 +61,7 @@ class Shape:
     broken: bool = False
     grace_s: int = 3
     gate: bool = False
+    startup_policy: str = "LeaderCreated"
 
     @property
     def manifest(self) -> Object:
@@ -74,7 +75,7 @@ class Shape:
         }
         return apply_defaults(
             a_set(
-                spec={"replicas": self.replicas},
+                spec={"replicas": self.replicas, "startupPolicy": self.startup_policy},
                 template={
                     "size": self.size,
                     "workerTemplate": template,

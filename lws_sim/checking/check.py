@@ -25,7 +25,7 @@ class Scope:
     edits: kinds of edits (edits.EDITS), and `edit_count` how many of them; faults: kinds of faults
     (model.FAULTS), and `fault_count` how many. slack: how many steps the cluster may take while the
     controller has something to do, None for any number. from_creation: it begins with the set's creation,
-    rather than at rest.
+    rather than at rest. reports_at_once: a status is written as soon as it was decided on, and never lost.
     """
 
     gate: bool = False
@@ -35,6 +35,7 @@ class Scope:
     fault_count: int = 0
     slack: int | None = 1
     from_creation: bool = False
+    reports_at_once: bool = True
 
     def model(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Model:
         """What can happen to a set within this scope."""
@@ -42,6 +43,7 @@ class Scope:
             drafts(manifest, self.edits, self.edit_count),
             gate=self.gate,
             faults=self.faults,
+            reports_at_once=self.reports_at_once,
             slack=self.slack,
             store_type=store_type,
         )

@@ -102,8 +102,22 @@ class Explorer:
             place += 1
         last = Explorer(self._model, self._states[place]._replace(faults=0), keeps_floor=False)
         problem = self._wrong_in(self._states[place])
-        found = Finding(*problem, trace) if problem else last.run().finding
+        found = Finding(*problem, trace) if problem else last.run().finding or self._other_end(trace)
         return None if found is None else attrs.evolve(found, trace=trace)
+
+    def _other_end(self, trace: tuple[Label, ...]) -> Finding | None:
+        """Whether the way ends elsewhere than its edits alone do."""
+        state, calm = rest(self._model, self._states[-1]), rest(self._model, self._states[0])
+        for label in trace:
+            if label[0] == "edit":
+                move = next(move for move in self._model.moves(calm) if move.label == label)
+                calm = rest(self._model, move.after)
+        here, there = self._model.world(state), self._model.world(calm)
+        if not self._model.drafts[state.draft].has_one_end or truth.stuck_pods(here.store):
+            return None
+        told = differences(end_of(here), end_of(there))
+        text = f"{'; '.join(told)}: another end than that of the edits alone"
+        return Finding("one end", text, trace) if told else None
 
     def _report(self, finding: Finding | None, *, complete: bool) -> Report:
         clusters, memories = self._model.sizes
@@ -176,7 +190,8 @@ class Explorer:
             store = self._model.world(state).store
             draft = self._model.drafts[state.draft]
             lacks = truth.unfinished(store, self._model.name, self._model.namespace)
-            if state.owed and state.draft == 0 and self._most_faults == 1:  # nothing was edited
+            owed = any(debt.sure > 0 for debt in state.owed)
+            if owed and state.draft == 0 and self._most_faults == 1:  # nothing was edited
                 lacks = "a member has ended, and its group goes on"
             if lacks:
                 return Finding("goal", f"nothing goes on, but {lacks}", self._trace(place))
@@ -251,7 +266,11 @@ class Explorer:
 
 def at_rest(model: Model, faults: int) -> State:
     """The set of a model after it was created and has come to rest, the same way each time."""
-    state = model.first(faults)
+    return rest(model, model.first(faults))
+
+
+def rest(model: Model, state: State) -> State:
+    """The state after all that goes on by itself is over, the same way each time."""
     while True:
         move = next((move for move in model.moves(state) if move.kind == "step"), None)
         if move is None:
@@ -262,7 +281,7 @@ def at_rest(model: Model, faults: int) -> State:
 def _wrong_with(move: Move) -> tuple[str, str] | None:
     if move.violations:
         return move.violations[0].rule, move.violations[0].text
-    if move.after.owed < 0:
+    if any(debt.sure < 0 for debt in move.after.owed):
         return "one recreation for a failure", "a group is recreated without a failure of its own"
     return None
 

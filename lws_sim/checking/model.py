@@ -57,12 +57,24 @@ OPTIONS: Final = Options(progress_deadline_s=1e9, status_interval_s=0.0)
 _FAR_S: Final = 1e6  # later than this is never
 _LOST: Final = 0
 FAULTS: Final = ("member", "crash", "request", "stuck", "object")
-"""What may go wrong: a pod's container restarts or it is killed; the controller starts anew; a request is
-lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is replaced;
-somebody deletes a Service, a revision or a StatefulSet of workers."""
+"""What may go wrong: a pod's container restarts, it is killed or evicted; the controller starts anew; a
+request is lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is
+replaced; somebody deletes a Service, a revision or a StatefulSet of workers."""
 
 Label: TypeAlias = tuple[str, ...]
 """A move in words: what moves, and how."""
+
+
+class Debt(NamedTuple):
+    """What a group of an index is owed. sure: failures of members less the recreations for them, which may be
+    none or too many; chance: failures that the group may come back from without one."""
+
+    group: str
+    sure: int
+    chance: int
+
+
+Owed: TypeAlias = tuple[Debt, ...]
 
 
 class State(NamedTuple):
@@ -70,7 +82,7 @@ class State(NamedTuple):
 
     sends: the requests under way, in their order. now_s: the time. draft: what the user has asked for so far.
     faults: how many may still happen; harmed: one has taken or hurt what stands, rather than the controller
-    or its requests. owed: failures of members less the groups recreated for them.
+    or its requests. owed: recreations of groups for failures of their members.
     """
 
     cluster: int
@@ -79,7 +91,7 @@ class State(NamedTuple):
     now_s: float
     draft: int
     faults: int
-    owed: int
+    owed: Owed
     behind: int
     harmed: bool = False
 
@@ -138,7 +150,7 @@ class Model:
         self._carried: dict[tuple[int, int, float], tuple[int, int]] = {}
         self._heard: dict[tuple[int, int, int, float], int] = {}
         self._stirred: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
-        self._befallen: dict[tuple[str, int, float], tuple[tuple[Label, int, bool], ...]] = {}
+        self._befallen: dict[tuple[str, int, float], tuple[tuple[Label, int, Debt | None], ...]] = {}
         self._lineages: dict[Lineage, Lineage] = {}
         self._ready: dict[int, frozenset[int]] = {}
         self._shown: dict[int, dict[tuple[str, str], Thing]] = {}
@@ -203,7 +215,7 @@ class Model:
         )
         world = cluster.put_set(world, self.drafts[0].manifest)
         memory = controller.observe(controller.start(OPTIONS), Synced(), cluster.START_S)
-        return State(self._settle(world), self._remember(memory), (), cluster.START_S, 0, faults, 0, 0)
+        return State(self._settle(world), self._remember(memory), (), cluster.START_S, 0, faults, (), 0)
 
     def moves(self, state: State) -> Iterator[Move]:
         """Everything that can happen in a state."""
@@ -279,12 +291,15 @@ class Model:
         owed = self._owed(state, number, outcome)
         return state._replace(cluster=after, memory=memory, sends=tuple(sends), owed=owed)
 
-    def _owed(self, state: State, number: int, outcome: int) -> int:
+    def _owed(self, state: State, number: int, outcome: int) -> Owed:
         action, answer = self.action(number), self._outcomes.values[outcome]
-        recreates = (
-            isinstance(action, Delete) and action.ref.kind == "Pod" and action.propagation == "Foreground"
-        )
-        return state.owed - 1 if recreates and answer.ok else state.owed
+        if not isinstance(action, Delete) or action.ref.kind != "Pod" or not answer.ok:
+            return state.owed
+        if action.propagation != "Foreground":  # it is replaced by a rollout
+            return state.owed
+        group = str(names.parent_and_ordinal(action.ref.name)[1])
+        chance = any(debt.group == group and debt.sure <= 0 < debt.chance for debt in state.owed)
+        return _with_debt(state.owed, Debt(group, 0, -1) if chance else Debt(group, -1, 0))
 
     def _words(self, number: int) -> str:
         action = self.action(number)
@@ -298,8 +313,10 @@ class Model:
         now_s = state.now_s
         for kind in _HARMS if not self._is_late(state) else ():
             if kind in self.faults:
-                for how, after, ends in self._befalls(kind, state.cluster, now_s):
-                    owed = state.owed + (ends and self._recreates)
+                for how, after, debt in self._befalls(kind, state.cluster, now_s):
+                    owed = state.owed
+                    if debt is not None and self._recreates:
+                        owed = _with_debt(owed, debt)
                     yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
             memory = self._restart(state.cluster, now_s)
@@ -326,14 +343,14 @@ class Model:
         ):
             yield Move((how, words), self._counted(now._replace(sends=rest)), "fault")
 
-    def _befalls(self, kind: str, number: int, now_s: float) -> tuple[tuple[Label, int, bool], ...]:
-        """What can befall objects of a cluster: how, the cluster after it, and whether a member is lost."""
+    def _befalls(self, kind: str, number: int, now_s: float) -> tuple[tuple[Label, int, Debt | None], ...]:
+        """What can befall objects of a cluster: how, the cluster after it, and what a group is owed."""
         key = (kind, number, now_s)
         if key not in self._befallen:
             world = self._worlds[number]
             self._befallen[key] = tuple(
-                (how, self._settle(cluster.write(world, store)), ends)
-                for how, store, ends in _HARMS[kind](world.store, self.name, now_s)
+                (how, self._settle(cluster.write(world, store)), debt)
+                for how, store, debt in _HARMS[kind](world.store, self.name, now_s)
             )
         return self._befallen[key]
 
@@ -493,6 +510,9 @@ class Model:
                 who = f"leader {index}" if leads else f"workers {index}"
                 ready = [pod for pod in loading if _leads(pod) == leads]
                 if ready and (leads or len(ready) == len(loading)):
+                    some = any(statefulset.facts(pod).running_and_ready for pod in pods if not _leads(pod))
+                    if not leads and not some:  # the first of the workers alone, then the others
+                        ready = [min(ready, key=name_of)]
                     yield ("ready", who), tuple(cluster.Ready(key_of(pod), uid_of(pod)) for pod in ready)
                 ended = [pod for pod in ending if _leads(pod) == leads]
                 if ended:
@@ -606,16 +626,32 @@ def _leads(pod: Object) -> bool:
     return label(pod, names.WORKER_INDEX) == "0"
 
 
-def _hurts(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
-    """A container of a pod restarts, or the pod is killed."""
+def _with_debt(owed: Owed, more: Debt) -> Owed:
+    """What is owed with this too, or less it; nothing is said of groups that are owed nothing."""
+    debts = {debt.group: debt for debt in owed}
+    before = debts.get(more.group, Debt(more.group, 0, 0))
+    debts[more.group] = Debt(more.group, before.sure + more.sure, before.chance + more.chance)
+    return tuple(debt for _, debt in sorted(debts.items()) if debt.sure or debt.chance)
+
+
+_Harm: TypeAlias = tuple[Label, Store, Debt | None]
+
+
+def _hurts(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
+    """A container of a pod restarts, the pod is killed, or evicted. Without its leader a group comes back
+    anyway, be it noticed or not."""
     for pod in store.all("Pod"):
         if not terminating(pod) and dig(pod, "status", "phase") == "Running":
-            yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), True
+            group, leads = label(pod, names.GROUP_INDEX), _leads(pod)
+            failure = Debt(group, 1, 0)
+            yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), failure
             killed = api.delete(store, key_of(pod), now_s, grace_s=0)[0]
-            yield ("kill", name_of(pod)), killed, not _leads(pod)  # a group without leader comes back anyway
+            yield ("kill", name_of(pod)), killed, None if leads else failure
+            evicted = kubelet.fail(store, pod, "Evicted", now_s)
+            yield ("evict", name_of(pod)), evicted, Debt(group, 0, 1) if leads else failure
 
 
-def _falls(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
+def _falls(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
     """A leader that is ready falls unready for good."""
     for pod in store.all("Pod"):
         if _leads(pod) and statefulset.facts(pod).available:
@@ -624,17 +660,18 @@ def _falls(store: Store, _: str, now_s: float) -> Iterator[tuple[Label, Store, b
             assert fallen is not None
             notes = as_map(meta(fallen).get("annotations")).with_(cluster.LOAD, "never")
             after, _obj = after.replace(fallen, with_meta(fallen, annotations=notes))
-            yield ("fall", name_of(pod)), after, False
+            yield ("fall", name_of(pod)), after, None
 
 
-def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[tuple[Label, Store, bool]]:
+def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[_Harm]:
     """Somebody deletes a child: not the leader StatefulSet, with which all groups go."""
     for kind in ("StatefulSet", "Service", "ControllerRevision"):
         for obj in store.all(kind):
             is_native = any(owner.get("kind") == "StatefulSet" for owner in owners(obj))
             if not terminating(obj) and not is_native and (kind, name_of(obj)) != ("StatefulSet", set_name):
                 after, _ = api.delete(store, key_of(obj), now_s)
-                yield ("delete by hand", f"{kind} {name_of(obj)}"), after, kind == "StatefulSet"
+                ends = Debt(label(obj, names.GROUP_INDEX), 1, 0) if kind == "StatefulSet" else None
+                yield ("delete by hand", f"{kind} {name_of(obj)}"), after, ends
 
 
 _HARMS: Final = {"member": _hurts, "stuck": _falls, "object": _deletions}

@@ -36,8 +36,10 @@ def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, 
 
 
 def _judge_create(memory: Memory, action: Create) -> list[Violation]:
-    """A child is created for an owner that lives, and is the one that was seen."""
-    lws = memory.lws
+    """A child is created for an owner that lives, and is the one that was seen; workers that wait for their
+    leader, once it is ready."""
+    lws, leader = memory.lws, None
+    waits = lws is not None and lws.spec.startup_policy == "LeaderReady"
     for reference in as_maps(dig(action.manifest, "metadata", "ownerReferences")):
         uid = reference.get("uid")
         if reference.get("kind") == names.KIND:
@@ -49,6 +51,8 @@ def _judge_create(memory: Memory, action: Create) -> list[Violation]:
         if not lives:
             text = f"{_words(action)}: its owner {reference.get('name')} is gone, or on its way"
             return [Violation("ownership", text)]
+        if waits and action.ref.kind == "StatefulSet" and leader is not None and not leader.ready:
+            return [Violation("startup", f"{_words(action)}: its leader is not ready")]
     return []
 
 

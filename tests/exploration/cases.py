@@ -34,7 +34,8 @@ class Case:
             happens += f", {scope.fault_count} of {','.join(scope.faults)}"
         return (
             f"{self.family}: R={shape.replicas} size={shape.size} {budget} gate={int(scope.gate)} "
-            f"{shape.restart_policy}, {happens}, slack {scope.slack}{', created' * scope.from_creation}"
+            f"{shape.restart_policy} {shape.startup_policy}, {happens}, slack {scope.slack}"
+            f"{', created' * scope.from_creation}{', reports late' * (not scope.reports_at_once)}"
         )
 
     def explore(self, limit: int = MOST_STATES) -> Report:
@@ -117,6 +118,7 @@ def bounded() -> list[Case]:
         if replicas * size <= 2:
             cases += [Case("budgets, two edits", shape, twice) for shape in shapes(replicas, size)]
     for gate, replicas in itertools.product((False, True), (1, 2, 3)):
+        rollout = Scope(gate=gate, edits=("template",))
         edits = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
         broken = Scope(gate=gate, edits=("broken", "template", "revert"), edit_count=2)
         other = Scope(gate=gate, edits=("partition", "size", "template"), edit_count=2)
@@ -161,6 +163,18 @@ def bounded() -> list[Case]:
                 Case("old groups", old, one_failure),
                 Case("canary with surge", canary, one_failure),
                 Case("canary with surge", canary, attrs.evolve(one_failure, faults=("stuck",))),
+            ]
+            late_reports = attrs.evolve(starts, edit_count=1, reports_at_once=False)
+            cases += [Case("late reports", Shape(replicas=2, size=1), late_reports)]
+        if replicas < 3:
+            waiting = Shape(replicas=replicas, size=2, startup_policy="LeaderReady")
+            many = Shape(replicas=replicas, size=3)
+            anything = attrs.evolve(failing, edits=("template", "revert"))
+            cases += [
+                Case("workers wait", waiting, anything if replicas == 1 else rollout),
+                Case("workers wait", waiting, attrs.evolve(rollout, from_creation=True)),
+                Case("several workers", many, anything if replicas == 1 else rollout),
+                Case("several workers", many, attrs.evolve(rollout, from_creation=True)),
             ]
         created = Scope(gate=gate, edits=EVERYTHING, edit_count=1, from_creation=True)
         cases.append(Case("creation", Shape(replicas=min(replicas, 2), size=1), created))

@@ -25,10 +25,14 @@ def cases() -> list[Case]:
     two_faults = Scope(edits=("template",), faults=("member", "stuck"), fault_count=2)
     broken = Scope(edits=("broken", "template"), edit_count=2)
     created = Scope(edits=EVERYTHING, edit_count=0, from_creation=True)
+    late_reports = Scope(edits=("template",), faults=("request",), fault_count=1, reports_at_once=False)
     two, three = Shape(replicas=2, size=2), Shape(replicas=3, size=1)
     return [
         Case("created", two, created),
         Case("edits", Shape(replicas=1, size=1), everything),
+        Case("workers wait", attrs.evolve(two, startup_policy="LeaderReady"), created),
+        Case("several workers", Shape(replicas=2, size=3), created),
+        Case("late reports", Shape(replicas=1, size=1), late_reports),
         Case("rollout", three, template),
         Case("surge", attrs.evolve(three, max_surge=1), template),
         Case("surge alone", attrs.evolve(three, max_surge=1, max_unavailable=0), template),
@@ -78,7 +82,7 @@ def first_finding(wanted: list[str]) -> tuple[str, str]:
         if wanted and case.family not in wanted:
             continue
         try:
-            report = case.explore(limit=70_000)
+            report = case.explore(limit=100_000)
         except Exception as problem:  # a defect may break anything
             return f"it fails: {type(problem).__name__}: {problem}"[:200], case.name
         if report.finding is not None:

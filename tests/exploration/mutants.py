@@ -224,6 +224,13 @@ MUTANTS: Final = [
         "and True,",
     ),
     Mutant(
+        "a group counts as ready with one of its workers",
+        "summary",
+        "several workers",
+        "return len(serving) >= size - 1 and set(range(1, size)).issubset(serving)",
+        "return bool(serving)",
+    ),
+    Mutant(
         "the workers of an earlier leader count",
         "summary",
         "member",
@@ -258,6 +265,13 @@ MUTANTS: Final = [
         "member",
         "if leader.terminating or isinstance(restart, Recreate):",
         "if isinstance(restart, Recreate):",
+    ),
+    Mutant(
+        "workers do not wait for their leader",
+        "plan",
+        "workers wait",
+        'waits = lws.spec.startup_policy == "LeaderReady" and not leader.ready',
+        "waits = False",
     ),
     Mutant(
         "a group is made while pods of its names are left",
@@ -467,6 +481,14 @@ MUTANTS: Final = [
         "late",
         "return retry is None or (not retry.read and retry.not_before_s <= now_s)",
         "return retry is None",
+    ),
+    Mutant(
+        "a status write that failed stays under way",
+        "answers",
+        "late reports",
+        "    memory = evolve(memory, pending=memory.pending.without(key))\n",
+        "    if outcome.ok or not isinstance(action, PatchStatus):\n"
+        "        memory = evolve(memory, pending=memory.pending.without(key))\n",
     ),
     Mutant(
         "an object that is gone stays in the view",

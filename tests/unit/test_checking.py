@@ -97,6 +97,29 @@ def test_budget_that_is_too_wide_must_be_found_the_shortest_way() -> None:
     assert again.check == finding.check
 
 
+def test_way_to_another_end_must_be_found_and_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' StatefulSet tells how many leaders there have been."""
+    plan_module = import_module("lws_core.plan")
+    make = plan_module.worker_statefulset
+
+    def counting(lws, leader, **how):  # type: ignore[no-untyped-def]
+        made = make(lws, leader, **how)
+        notes = as_map(dig(made, "metadata", "annotations")).with_("example.com/lives", leader.uid[-1])
+        return made.with_("metadata", as_map(made["metadata"]).with_("annotations", notes))
+
+    monkeypatch.setattr(plan_module, "worker_statefulset", counting)
+    shape, scope = Shape(replicas=1, size=2), Scope(edit_count=0, faults=("member",), fault_count=1)
+    finding = check(shape.manifest, scope).finding
+    assert finding is not None
+    assert finding.check == "one end"
+    assert "example.com/lives" in finding.text
+    again = recheck(shape.manifest, scope, finding.trace)
+    assert again is not None
+    assert again.check == "one end"
+    monkeypatch.undo()
+    assert recheck(shape.manifest, scope, finding.trace) is None
+
+
 def test_trace_that_cannot_be_gone_any_more_must_be_told() -> None:
     with pytest.raises(ValueError, match="move 1, end: leader 7, cannot happen here"):
         recheck(Shape(replicas=1, size=1).manifest, TEMPLATE, (("end", "leader 7"),))
