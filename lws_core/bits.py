@@ -7,8 +7,10 @@ about a microsecond, and a new version after one group has changed costs no more
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 GroupSet = int
+_WORD_BYTES: Final = 8
 
 
 def span(low: int, high: int) -> GroupSet:
@@ -59,11 +61,14 @@ def top(groups: GroupSet, n: int) -> GroupSet:
 
 
 def indexes(groups: GroupSet) -> Iterator[int]:
-    """The members in ascending order."""
-    while groups:
-        low = groups & -groups
-        yield low.bit_length() - 1
-        groups ^= low
+    """The members in ascending order. Cost: grows with their number, and with the highest index by 64."""
+    data = groups.to_bytes((groups.bit_length() + 7) // 8, "little")
+    for start in range(0, len(data), _WORD_BYTES):
+        word = int.from_bytes(data[start : start + _WORD_BYTES], "little")
+        while word:
+            low = word & -word
+            yield 8 * start + low.bit_length() - 1
+            word ^= low
 
 
 def members(*indexes: int) -> GroupSet:

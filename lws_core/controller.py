@@ -23,7 +23,7 @@ import attrs
 from . import names, view
 from .actions import Action, Apply, Create, Delete, Emit, Kind, PatchStatus, Read, Ref, Request
 from .answers import action_key, hear
-from .bits import GroupSet, below, members, with_bit
+from .bits import GroupSet, below, indexes, members, with_bit
 from .leading import lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
@@ -89,7 +89,7 @@ def look(memory: Memory, now_s: float) -> Look:
     lws = memory.lws
     if lws is None or lws.metadata.terminating:
         return Look(memory)
-    memory = _wake(_miss(_trace(memory, lws), lws), now_s)
+    memory = _wake(_miss(_trace(memory, lws), lws, now_s), now_s)
     looked_at = memory.dirty
     memory, of_groups = tend(memory, lws, now_s)
     memory, of_set = lead(memory, lws, now_s)
@@ -124,23 +124,45 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
     return evolve(memory, lineage=lineage, dirty=memory.known)
 
 
-def _miss(memory: Memory, lws: LeaderWorkerSet) -> Memory:
-    """Groups that should be there, and of which nothing was ever seen, have a history too: their absence."""
+def _miss(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Memory:
+    """Groups that should be there, and of which nothing was ever seen, have a history too: their absence. It
+    is kept for all at once until one of them is seen, as there may be a million."""
     statefulset = own_statefulset(memory, lws)
-    absent = 0 if statefulset is None else below(statefulset.replicas) & ~memory.known
-    return evolve(memory, known=memory.known | absent, dirty=memory.dirty | absent) if absent else memory
+    unseen = 0 if statefulset is None else below(statefulset.replicas) & ~memory.known
+    if not unseen and not memory.unseen:
+        return memory
+    groups = memory.groups
+    kept, new = [], unseen
+    for absent, since_s in memory.unseen:
+        for index in indexes(absent & memory.known):
+            record = groups.get(index)
+            history = attrs.evolve(record.history, unready_since_s=since_s, absent_since_s=since_s)
+            groups = groups.put(attrs.evolve(record, history=history))
+        if absent & unseen:
+            kept.append((absent & unseen, since_s))
+        new &= ~absent
+    if new:
+        kept.append((new, now_s))
+    return evolve(memory, groups=groups, unseen=tuple(kept))
 
 
 def _wake(memory: Memory, now_s: float) -> Memory:
     """The groups whose time has come are looked at, and those with a failed request that is due again."""
     due = [index for index, at_s in memory.wakes.items() if at_s <= now_s]
-    again = [
-        view.group_of(memory, retry.action.ref)
-        for retry in memory.retries.values()
-        if not retry.read and retry.not_before_s <= now_s
-    ]
-    dirty = memory.dirty | members(*map(int, due), *(index for index in again if index >= 0))
+    dirty = memory.dirty | members(*map(int, due))
+    for retry in memory.retries.values():
+        if not retry.read and retry.not_before_s <= now_s:
+            dirty |= _groups_of(memory, retry.action.ref)
     return evolve(memory, wakes=memory.wakes.without(*due), dirty=dirty)
+
+
+def _groups_of(memory: Memory, ref: Ref) -> GroupSet:
+    """The groups that a request is for: one, those that wait for a node, or none for the set's own."""
+    if ref.kind == "Node":
+        waiting = memory.troubles.items()
+        return members(*(int(i) for i, t in waiting if isinstance(t, Trouble) and t.node == ref.name))
+    index = view.group_of(memory, ref)
+    return with_bit(0, index, True) if index >= 0 else 0
 
 
 def _forget(memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet) -> Memory:
@@ -149,14 +171,9 @@ def _forget(memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet) ->
     kept = {
         key: retry
         for key, retry in memory.retries.items()
-        if key in keys or retry.read or _is_out_of_sight(memory, retry.action.ref, looked_at)
+        if key in keys or retry.read or _groups_of(memory, retry.action.ref) & ~looked_at
     }
     return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))
-
-
-def _is_out_of_sight(memory: Memory, ref: Ref, looked_at: GroupSet) -> bool:
-    index = view.group_of(memory, ref)
-    return index >= 0 and not looked_at >> index & 1
 
 
 def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
@@ -180,7 +197,7 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
     memory = evolve(memory, pending=FrozenMap(pending), notices=())
-    return Look(memory, (*sent, *events), _next_wake_s(memory, lws, now_s))
+    return Look(memory, (*sent, *events), _next_wake_s(memory, lws, wanted, now_s))
 
 
 def _reads(memory: Memory) -> tuple[Read, ...]:
@@ -235,14 +252,19 @@ def _expect(memory: Memory, lws: LeaderWorkerSet, action: Delete) -> Memory:
     return evolve(memory, deleting=with_bit(memory.deleting, index, True))
 
 
-def _next_wake_s(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> float | None:
-    strangers: tuple[float, ...] = ()
-    if memory.strangers_at_s is not None:
-        strangers = (memory.strangers_at_s + memory.options.foreign_object_interval_s,)
-    times = [
-        *memory.wakes.values(),
-        *(r.not_before_s for key, r in memory.retries.items() if not r.read and key not in memory.pending),
-        *next_report_s(memory, lws, now_s),
-        *strangers,
-    ]
+def _next_wake_s(
+    memory: Memory, lws: LeaderWorkerSet, wanted: tuple[Request, ...], now_s: float
+) -> float | None:
+    retries = {key: r for key, r in memory.retries.items() if not r.read and key not in memory.pending}
+    if memory.unreadable is not None:  # all else waits until the set can be read again
+        keys = {action_key(action) for action in wanted}
+        times = [retry.not_before_s for key, retry in retries.items() if key in keys]
+    else:
+        times = [
+            *memory.wakes.values(),
+            *(retry.not_before_s for retry in retries.values()),
+            *next_report_s(memory, lws, now_s),
+        ]
+        if memory.strangers_at_s is not None:
+            times.append(memory.strangers_at_s + memory.options.foreign_object_interval_s)
     return max(min(times), now_s) if times else None

@@ -5,6 +5,7 @@ The same words stand in the condition Stalled, in logs and in `lws` commands.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final, Literal
 
 import attrs
@@ -90,9 +91,9 @@ def waits_in_words(reason: str, groups: GroupSet) -> str:
 
 def name_groups(groups: GroupSet) -> str:
     """ "group 3", "groups 0, 1 and 4", "groups 0, 1, 2, 3, 4 and 495 more"."""
-    listed = [str(index) for index in indexes(groups)]
+    listed = [str(index) for index in islice(indexes(groups), _NAMED + 1)]
     if len(listed) > _NAMED:
-        return f"groups {', '.join(listed[:_NAMED])} and {len(listed) - _NAMED} more"
+        return f"groups {', '.join(listed[:_NAMED])} and {groups.bit_count() - _NAMED} more"
     if len(listed) == 1:
         return f"group {listed[0]}"
     return f"groups {', '.join(listed[:-1])} and {listed[-1]}" if listed else "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -48,12 +49,12 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
     unready = _may_be_broken(lws, view) & ~view.broken & ~view.doomed
-    waiting = [_broken_at_s(memory, index) for index in indexes(unready)]
+    waiting = _broken_from(memory, unready)
     memory = evolve(
         memory,
         decision=plan.decision,
         foreign=change.foreign,
-        patience_s=min(waiting, default=None),
+        patience_s=min((at_s for _, at_s in waiting), default=None),
     )
     memory = _note_progress(memory, view, now_s)
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
@@ -100,26 +101,32 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
     if statefulset is None:
         return view
     absent = below(statefulset.replicas) & ~summary.present
-    waited_for = indexes(_may_be_broken(lws, view) & ~doomed)
-    broken = members(*(i for i in waited_for if _broken_at_s(memory, i) <= now_s))
+    broken = 0
+    for groups, at_s in _broken_from(memory, _may_be_broken(lws, view) & ~doomed):
+        broken |= groups if at_s <= now_s else 0
     return attrs.evolve(
         view,
         broken=broken,
-        long_absent=any(_absent_for_s(memory, index, now_s) > ABSENT_LEADER_S for index in indexes(absent)),
+        long_absent=any(now_s - since_s > ABSENT_LEADER_S for since_s in _absent_since(memory, absent)),
         exposed=memory.exposed | _exposed(summary, statefulset),
         doomed=doomed,
     )
 
 
-def _broken_at_s(memory: Memory, index: int) -> float:
-    """From when on a group that stays unready, and is outdated, counts as broken (epoch seconds): a while
-    after it fell unready, and if its leader is terminating, after that should have ended."""
-    record = memory.groups.get(index)
-    leader = record.group.leader
-    since_s = record.history.unready_since_s or 0.0
-    if leader is not None and leader.deletion_s is not None:
-        since_s = max(since_s, leader.deletion_s)
-    return since_s + memory.options.broken_after_s
+def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
+    """From when on groups that stay unready, and are outdated, count as broken (epoch seconds): a while
+    after they fell unready, and if their leader is terminating, after that should have ended."""
+    after_s = memory.options.broken_after_s
+    for index in indexes(unready & memory.known):
+        record = memory.groups.get(index)
+        leader = record.group.leader
+        since_s = record.history.unready_since_s or 0.0
+        if leader is not None and leader.deletion_s is not None:
+            since_s = max(since_s, leader.deletion_s)
+        yield 1 << index, since_s + after_s
+    for groups, since_s in memory.unseen:
+        if groups & unready:
+            yield groups & unready, since_s + after_s
 
 
 def _may_be_broken(lws: LeaderWorkerSet, view: SetView) -> GroupSet:
@@ -129,14 +136,20 @@ def _may_be_broken(lws: LeaderWorkerSet, view: SetView) -> GroupSet:
     if statefulset is None:
         return 0
     unready = below(statefulset.replicas) & ~view.summary.ready
-    old = outdated(view) | (below(statefulset.partition) & ~view.summary.present)
+    kept = below(min(statefulset.partition, statefulset.replicas))  # a partition may be far beyond
+    old = outdated(view) | (kept & ~view.summary.present)
     spent = (view.summary.ready & below(statefulset.replicas)).bit_count() <= budget_of(lws).floor
     return unready if spent and unready & ~old == 0 else 0
 
 
-def _absent_for_s(memory: Memory, index: int, now_s: float) -> float:
-    since_s = memory.groups.get(index).history.absent_since_s
-    return 0.0 if since_s is None else now_s - since_s
+def _absent_since(memory: Memory, absent: GroupSet) -> Iterator[float]:
+    for index in indexes(absent & memory.known):
+        since_s = memory.groups.get(index).history.absent_since_s
+        if since_s is not None:
+            yield since_s
+    for groups, since_s in memory.unseen:
+        if groups & absent:
+            yield since_s
 
 
 def _recreations(memory: Memory, now_s: float) -> str:

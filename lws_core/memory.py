@@ -97,9 +97,10 @@ class Memory:
 
     The view, as the watch and the answers to own writes told it: lws, or unreadable where it cannot be read,
     statefulset, service, revisions and natives (the leader StatefulSet's own) by name, nodes by name, groups
-    (`known`: which of them have been seen). `bereft`: the Services of its own that have vanished. `doubted`:
-    owners in view of which a child has vanished; each is read before another child is made for it. `newest`:
-    the highest resourceVersion that the watch has shown of each kind.
+    (`known`: which of them have been seen; `unseen`: which should be there and have not, with the time since
+    which they have been missed, in epoch seconds). `bereft`: the Services of its own that have vanished.
+    `doubted`: owners in view of which a child has vanished; each is read before another child is made for it.
+    `newest`: the highest resourceVersion that the watch has shown of each kind.
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
     await a look), decision (the rollout's last), troubles (by group index, what keeps a group from its
@@ -136,6 +137,7 @@ class Memory:
     nodes: FrozenMap[Node] = EMPTY
     groups: Groups = Groups()
     known: GroupSet = 0
+    unseen: tuple[tuple[GroupSet, float], ...] = ()
     bereft: tuple[str, ...] = ()
     doubted: tuple[Owner, ...] = ()
     newest: FrozenMap[int] = EMPTY

@@ -118,7 +118,7 @@ def leader_statefulset(obj: Object) -> LeaderStatefulSet:
         terminating="deletionTimestamp" in meta,
         labels=strings(freeze(meta.get("labels"))),
         annotations=strings(freeze(meta.get("annotations"))),
-        replicas=_count(spec.get("replicas"), 1),
+        replicas=min(_count(spec.get("replicas"), 1), _MOST_GROUPS),  # no set wants more, nor as many
         partition=_count(rolling.get("partition")),
         template=template,
         template_digest=digest(template),

@@ -195,6 +195,8 @@ class Cluster:
         """Store an object as somebody else's write: a new one gets a UID, a changed spec a generation."""
         key: Any = (obj["kind"], dig(obj, "metadata", "name"))
         before = self.objects.get(key)
+        if before is not None and _bare(before) == _bare(obj):
+            return before  # nothing changes
         self._version += 1
         metadata = {"namespace": NAMESPACE, **as_map(obj["metadata"])}
         metadata["resourceVersion"] = str(self._version)
@@ -330,6 +332,12 @@ class Cluster:
         pending = freeze_map({"phase": "Pending"})
         spec = as_map(pod["spec"]) | {"nodeName": "node"}
         self.put(pod | {"metadata": metadata, "status": pending, "spec": spec})
+
+
+def _bare(obj: FrozenMap[Json]) -> FrozenMap[Json]:
+    """An object without what the API server itself gives it."""
+    metadata = {"namespace": NAMESPACE} | as_map(obj["metadata"])
+    return obj.with_("metadata", freeze_map(metadata).without("resourceVersion", "generation"))
 
 
 def _reference(kind: str, obj: FrozenMap[Json]) -> dict[str, Json]:

@@ -243,6 +243,41 @@ def test_write_of_unknown_outcome_never_is_repeated_before_its_object_is_read(co
     assert of_type(bench.look(), Apply) == []
 
 
+def test_set_that_cannot_be_read_never_keeps_its_controller_awake() -> None:
+    bench = at_rest(PAIRS)
+    for _ in range(2):  # the second time it waits
+        bench.cluster.change("Pod", "serve-1-1", status__containerStatuses=[{"restartCount": 1}])
+        bench.settle()
+        if not bench.memory.wakes:
+            bench.run()
+    assert bench.memory.wakes
+    too_many = {"replicas": 1_000_000, "leaderWorkerTemplate": {"size": 3000}}
+    bench.edit(**{f"spec__{field}": value for field, value in too_many.items()})
+    bench.settle()
+    assert bench.memory.unreadable is not None
+    bench.now_s += 600.0
+    assert controller.look(bench.memory, bench.now_s).wake_at_s is None
+
+
+@pytest.mark.parametrize("code", [403, 503])
+def test_node_that_could_not_be_read_always_is_read_again(code: int) -> None:
+    exclusive = a_set({"replicas": 1}, {"size": 2}, {"annotations": {names.EXCLUSIVE_TOPOLOGY: "rack"}})
+    bench = Bench(exclusive)
+    bench.settle()
+    bench.cluster.run_leaders()
+    (read,) = [action for action in bench.look() if isinstance(action, Read)]
+    assert read.ref.kind == "Node"
+    bench.hear(read, Outcome(code, message="not now"))
+    bench.settle()
+    found = controller.look(bench.memory, bench.now_s)
+    assert found.wake_at_s is not None
+    assert found.wake_at_s <= bench.now_s + 1.0
+    bench.now_s = found.wake_at_s
+    labels = {"labels": {"rack": "r1"}}
+    bench.cluster.put(freeze_map({"kind": "Node", "metadata": {"name": "node", **labels}}))
+    assert f"Create StatefulSet {NAME}-0" in writes(bench.settle())
+
+
 def test_server_s_own_wish_to_wait_always_is_kept() -> None:
     bench = at_rest(PAIRS)
     bench.edit(spec__replicas=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import attrs
@@ -225,6 +226,41 @@ def waiting_for_the_leaders() -> tuple[Bench, Apply]:
     bench.edit(spec__replicas=4)
     (apply,) = (action for action in bench.look() if isinstance(action, Apply))
     return bench, apply
+
+
+def test_partition_far_beyond_the_groups_never_costs_more_than_the_groups_do() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(
+        spec__rolloutStrategy__rollingUpdateConfiguration={"maxUnavailable": 1, "partition": 2**31 - 1}
+    )
+    tracemalloc.start()
+    bench.settle()
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bench.cluster.leaders.partition == 2**31 - 1
+    assert most_bytes < 2**24
+
+
+def test_groups_that_were_never_seen_never_cost_more_than_a_bit() -> None:
+    bench = at_rest(PAIRS)
+    since_s = bench.now_s
+    bench.edit(spec__replicas=1_000_000)
+    tracemalloc.start()
+    bench.settle()
+    bench.now_s += 60.0
+    bench.settle()
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bench.memory.known == 0b111
+    assert [groups.bit_count() for groups, _ in bench.memory.unseen] == [999_997]
+    assert most_bytes < 2**24
+    bench.edit(spec__replicas=4)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.now_s += 60.0
+    bench.settle()
+    assert bench.memory.unseen == ()
+    assert bench.memory.groups.get(3).history.unready_since_s == since_s
 
 
 def test_leaders_never_are_decided_on_while_a_write_to_them_is_under_way() -> None:
