@@ -16,12 +16,13 @@ from .bits import members, with_bit
 from .events import event_of, failure_event, recreation_event
 from .memory import Failure, Memory, Retry
 from .observed import Child, LeaderStatefulSet, Node, Pod
-from .sights import Gone, Outcome
+from .sights import Gone, Outcome, Thing
 from .values import EMPTY, FrozenMap, dig, evolve
 from .view import find, group_of, identity, lose, see, see_node, see_pod
 
 _UNCHANGED_UID: Final = "metadata.uid"
 _REFUSALS: Final = frozenset({400, 403, 405, 406, 413, 415, 422})
+_UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
 
 
 def action_key(action: Request) -> str:
@@ -44,8 +45,40 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
     if isinstance(action, Delete) and action.ref.kind == "Pod" and group >= 0:
         memory = evolve(memory, deleting=with_bit(memory.deleting, group, False))
     if outcome.ok or (outcome.code == 404 and isinstance(action, Delete | Read)):
-        return _succeed(memory, action, outcome, now_s)
+        after = _succeed(memory, action, outcome, now_s)
+        if _is_undone(action, outcome.thing):
+            return _wait_out(after, key, action, memory.retries.get(key), now_s)
+        return after
     return _fail(memory, key, action, outcome, now_s)
+
+
+def _is_undone(action: Request, thing: Thing | None) -> bool:
+    """Whether a write has left its object at the resourceVersion at which it should have changed: nothing of
+    it was stored."""
+    match action:
+        case Apply():
+            version = dig(action.manifest, "metadata", "resourceVersion")
+        case PatchStatus():
+            version = action.resource_version
+        case _:
+            return False
+    return thing is not None and version != "" and identity(thing)[3] == version
+
+
+def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, now_s: float) -> Memory:
+    """The memory in which a write that changed nothing waits before it is sent again, if it is still wanted:
+    ever longer, and from the second time on as one that is refused. That of a status is no trouble to tell:
+    it would be told by a status that can be written."""
+    attempts = before.attempts + 1 if before is not None and before.message == _UNDONE else 1
+    delay_s = 0.0 if attempts == 1 else _refused_delay_s(attempts - 1)
+    refused = attempts > 1 and isinstance(action, Apply)
+    retry = Retry(action, attempts, now_s + delay_s, _UNDONE, refused=refused)
+    memory = evolve(memory, retries=memory.retries.with_(key, retry))
+    return _complain(memory, action, retry, now_s) if refused else memory
+
+
+def _refused_delay_s(attempts: int) -> float:
+    return min(300.0, 2.0 ** min(attempts - 1, 10))
 
 
 def _succeed(memory: Memory, action: Request, outcome: Outcome, now_s: float) -> Memory:
@@ -157,7 +190,7 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
     if stale:
         delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))
     elif refused or is_dying:
-        delay_s = min(300.0, 1.0 * 2 ** min(attempts - 1, 10))
+        delay_s = _refused_delay_s(attempts)
     else:
         delay_s = min(30.0, 0.5 * 2 ** min(attempts - 1, 10))
     retry = Retry(

@@ -109,7 +109,8 @@ class Memory:
 
     What the view cannot tell: remembered (records of revisions seen, by key), digest (of the leader template
     that our own last write left), written (replicas and partition that it left), recreating (recreations
-    decided and not yet recorded in the cluster, by group index), recorded (those that are), verified (when
+    decided and not yet recorded in the cluster, by group index), unrecorded (those that are carried out
+    without a record, as it is refused), recorded (those that are in the cluster), verified (when
     pods and StatefulSets were last read, by action_key; epoch seconds; what is long ago is left out),
     exposed (groups that served when a new template was written, and that the StatefulSet controller may have
     replaced before by the one until then).
@@ -156,6 +157,7 @@ class Memory:
     verified: FrozenMap[float] = EMPTY
     exposed: GroupSet = 0
     recreating: FrozenMap[Recreation] = EMPTY
+    unrecorded: FrozenMap[Recreation] = EMPTY
     recorded: FrozenMap[Recreation] = EMPTY
 
     pending: FrozenMap[Request] = EMPTY

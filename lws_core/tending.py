@@ -10,7 +10,7 @@ from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
 from .observed import Node, Pod, owned_by
 from .plan import GroupPlan, Trouble, plan_group
-from .restart import Hold, Recreate, restarts_after_start
+from .restart import Hold, Recreate, Recreation, restarts_after_start
 from .spec import LeaderWorkerSet
 from .summary import group_state
 from .values import EMPTY, evolve
@@ -37,13 +37,17 @@ def _tend_group(
         record.group,
         record.history,
         statefulset=own_statefulset(memory, lws),
-        recreation=memory.recorded.get(str(index)),
+        recreation=_last_recreation(memory, index),
         node=None if leader is None else memory.nodes.get(leader.node_name),
         options=memory.options,
         now_s=now_s,
     )
     change = diff_group(lws, plan, record.group)
-    actions = [*change.actions, *_unrecorded(memory, lws, record, plan)]
+    unrecorded = _unrecorded(memory, lws, record, plan)
+    if isinstance(plan.restart, Recreate) and unrecorded:
+        known = memory.unrecorded.with_(str(index), plan.restart.record)
+        memory = evolve(memory, unrecorded=known)
+    actions = [*change.actions, *unrecorded]
     trouble = plan.trouble or next(iter(change.foreign), None)
     late, stuck_at_s = _overdue(record, memory.options.stuck_after_s, now_s)
     hold = plan.restart if isinstance(plan.restart, Hold) else None
@@ -83,6 +87,13 @@ def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tu
     record = Record(group, state, history)
     summary = memory.summary.fold(index, before.state, state)
     return evolve(memory, groups=memory.groups.put(record), summary=summary), record
+
+
+def _last_recreation(memory: Memory, index: int) -> Recreation | None:
+    """A group's last recreation, be it recorded or not."""
+    key = str(index)
+    known = [found[key] for found in (memory.recorded, memory.unrecorded) if key in found]
+    return max(known, key=lambda recreation: recreation.at_s, default=None)
 
 
 def _unrecorded(memory: Memory, lws: LeaderWorkerSet, record: Record, plan: GroupPlan) -> tuple[Request, ...]:

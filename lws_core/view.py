@@ -63,6 +63,8 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         memory = evolve(_what_stands(memory), lws=lws)  # another set of the same name
     if before is not None and _decisive(before) == _decisive(lws):
         return memory
+    if before is not None and before.spec != lws.spec:
+        memory = _reconsider(memory)
     if not memory.remembered:  # revisions that were seen before the set was
         own = {
             revision.key: revision.data
@@ -71,6 +73,15 @@ def _see_set(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         }
         memory = evolve(memory, remembered=FrozenMap(own))
     return evolve(memory, lineage=None, dirty=memory.known)
+
+
+def _reconsider(memory: Memory) -> Memory:
+    """What was refused may be accepted after an edit, and is tried again at once."""
+    retries = {
+        key: attrs.evolve(retry, not_before_s=0.0) if retry.refused else retry
+        for key, retry in memory.retries.items()
+    }
+    return evolve(memory, retries=FrozenMap(retries))
 
 
 def _what_stands(memory: Memory) -> Memory:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from building import POD, a_set
-from machine import NAME, START_S, Bench, at_rest, live, notes, of_type, writes
+from machine import NAME, START_S, Bench, Cluster, at_rest, live, notes, of_type, writes
 
 from lws_core import controller, names
 from lws_core.actions import Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
@@ -16,7 +16,7 @@ from lws_core.leading import set_view
 from lws_core.options import Options
 from lws_core.rollout import Done
 from lws_core.sights import Gone, Outcome, Seen, Synced
-from lws_core.values import FrozenMap, Json, dig, freeze_map
+from lws_core.values import FrozenMap, Json, as_map, dig, freeze_map
 
 PAIRS = a_set(template={"size": 2})
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
@@ -210,6 +210,55 @@ def test_failure_for_a_group_always_is_told_a_second_later_however_late_it_is_tr
         "Failed to create 3 worker statefulsets for leader pods serve-0, serve-1, serve-2: slow down"
         in events
     )
+
+
+class Capping(Cluster):
+    """A mutating webhook lets no StatefulSet have more than 4 replicas, and an old CustomResourceDefinition
+    drops status.observedGeneration."""
+
+    def put(self, obj: FrozenMap[Json]) -> FrozenMap[Json]:
+        replicas = dig(obj, "spec", "replicas")
+        if obj["kind"] == "StatefulSet" and isinstance(replicas, int):
+            obj = obj.with_("spec", as_map(obj["spec"]).with_("replicas", min(replicas, 4)))
+        if obj["kind"] == names.KIND and "status" in obj:
+            obj = obj.with_("status", as_map(obj["status"]).without("observedGeneration"))
+        return super().put(obj)
+
+
+def test_write_that_is_undone_never_is_repeated_without_a_pause() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.__class__ = Capping
+    bench.edit(spec__replicas=6)
+    tries = []
+    for _ in range(200):
+        actions = bench.look()
+        tries += [bench.now_s for action in of_type(actions, Apply, PatchStatus)]
+        for action in actions:
+            bench.hear(action)
+        bench.now_s += 0.5
+    assert len(tries) < 40
+    undone = (
+        "StatefulSet serve: what is written is not stored: something, such as a mutating webhook, undoes it"
+    )
+    assert explain(bench.memory, bench.now_s).text == f"APIRefused: {undone}"
+    stalled = bench.cluster.lws.status.condition(names.STALLED)
+    assert stalled is not None
+    assert (stalled.status, stalled.message) == ("True", undone)
+    told = [note for note in notes(bench) if "undoes it" in note]
+    assert 0 < len(told) < 10
+
+
+def test_what_was_refused_always_is_tried_again_after_an_edit() -> None:
+    bench = at_rest(PAIRS)
+    refuse(bench, Apply, "StatefulSet", NAME, 403, "too many")
+    bench.edit(spec__replicas=9)
+    for _ in range(100):
+        bench.settle()
+        bench.now_s += 5.0
+    bench.cluster.refusals.clear()
+    bench.edit(spec__replicas=5)
+    bench.settle()
+    assert bench.cluster.leaders.replicas == 5
 
 
 def test_write_on_a_stale_view_always_is_read_afresh_and_tried_at_once() -> None:

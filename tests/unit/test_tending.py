@@ -12,6 +12,7 @@ from lws_core import controller, names, restart
 from lws_core.actions import Action, Apply, Create, Delete, Read, TakeFields
 from lws_core.explain import explain
 from lws_core.options import Options
+from lws_core.restart import decode_recreations
 from lws_core.sights import Outcome, Seen, Synced
 from lws_core.values import freeze_map
 
@@ -86,6 +87,29 @@ def test_group_whose_recreation_cannot_be_recorded_always_is_recreated_without(k
         bench.settle()
     break_worker(bench, "serve-1-1")
     assert [delete.ref.name for delete in of_type(bench.settle(), Delete)] == ["serve-1"]
+
+
+def test_recreation_without_a_record_always_counts_for_the_next_one() -> None:
+    bench = at_rest(PAIRS, Options(recreation_limit=2))
+    refused = Outcome(403, message="exceeded quota")
+    bench.cluster.refusals[Apply, "StatefulSet", NAME] = refused
+    times = []
+    for _ in range(3):
+        break_worker(bench, "serve-1-1")
+        for _ in range(100):
+            if of_type(bench.settle(), Delete):
+                times.append(bench.now_s)
+                break
+            bench.now_s += 1.0
+        bench.run()
+    assert len(times) == 2
+    assert times[1] - times[0] >= 10.0
+    assert explain(bench.memory, bench.now_s).text.startswith("RecreationLimit")
+    bench.cluster.refusals.clear()
+    bench.edit(spec__replicas=4)
+    break_worker(bench, "serve-0-1")
+    bench.run()
+    assert set(decode_recreations(bench.cluster.leaders.annotations[names.RECREATIONS])) == {"0", "1"}
 
 
 def test_recreations_that_are_too_many_for_one_record_always_are_carried_out_all(
