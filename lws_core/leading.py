@@ -157,8 +157,8 @@ def _recreations(memory: Memory, now_s: float) -> str:
     if not memory.recreating:
         return ""
     held = [index for index, trouble in memory.troubles.items() if isinstance(trouble, Hold)]
-    known = memory.recorded | memory.unrecorded | memory.recreating
-    return encode_recreations(known, now_s, memory.recreating, held)
+    known = {**memory.recorded, **memory.unrecorded, **memory.recreating}
+    return encode_recreations(FrozenMap(known), now_s, memory.recreating, held)
 
 
 def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:

@@ -14,7 +14,7 @@ import attrs
 
 from . import names
 from .actions import Ref
-from .bits import GroupSet, span
+from .bits import GroupSet, highest, span
 from .desired.leader_statefulset import leader_template
 from .desired.pod_group import pod_group
 from .desired.service import group_service, shared_service
@@ -167,18 +167,11 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     nothing tells whether the stored one is ours.
     """
     lineage, statefulset = view.lineage, view.statefulset
-    service = shared_service(lws) if lws.spec.subdomain_policy == "Shared" else None
+    service = shared_service(lws) if _shares_service(lws, view) else None
     if lineage.create is not None and lineage.changes:
         return SetPlan(lineage, service=service)  # its revision first
     if statefulset is None:
-        first = Leaders(
-            lws.spec.replicas,
-            lws.spec.rollout_strategy.partition,
-            leader_template(lws, lineage.key),
-            rendered_from(lws, lineage.key),
-            writes_template=True,
-        )
-        return SetPlan(lineage, first, service)
+        return SetPlan(lineage, _first_leaders(lws, view), service)
     budget, position, groups = budget_of(lws), position_of(lws, statefulset), rollout_groups(view)
     ours, heals = _template_is_ours(lws, view, statefulset)
     writes = lineage.changes or heals
@@ -200,6 +193,26 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
     return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)
+
+
+def _shares_service(lws: LeaderWorkerSet, view: SetView) -> bool:
+    """Whether the set, or a group that is still of an older revision, has its names in one Service."""
+    thens = (view.lineage.sets.get(key) for key in view.summary.using)
+    return any(one is not None and one.spec.subdomain_policy == "Shared" for one in (lws, *thens))
+
+
+def _first_leaders(lws: LeaderWorkerSet, view: SetView) -> Leaders:
+    """The leader StatefulSet where there is none. Leaders that an earlier one has left behind come under it,
+    and may serve: none is taken away, and those of another revision are replaced as the budget allows."""
+    budget, key = budget_of(lws), view.lineage.key
+    left = view.summary.present & ~view.summary.terminating
+    replicas, partition = budget.replicas, budget.partition
+    if left & ~view.summary.of_key(key):
+        replicas = max(replicas, min(highest(left) + 1, budget.ceiling))
+        partition = max(replicas, partition)
+    return Leaders(
+        replicas, partition, leader_template(lws, key), rendered_from(lws, key), writes_template=True
+    )
 
 
 def plan_group(

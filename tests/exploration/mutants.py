@@ -320,14 +320,14 @@ MUTANTS: Final = [
         "groups that an operator has never seen have been absent for ever",
         "controller",
         "restarts in mid-rollout",
-        "if absent else memory",
-        "if False else memory",
+        "kept.append((new, now_s))",
+        "kept.append((new, 0.0))",
     ),
     Mutant(
         "the Service is never made",
         "plan",
         "created",
-        'service = shared_service(lws) if lws.spec.subdomain_policy == "Shared" else None',
+        'service = shared_service(lws) if _shares_service(lws, view) else None',
         "service = None",
     ),
     Mutant(

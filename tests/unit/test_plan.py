@@ -66,6 +66,34 @@ def test_service_of_the_set_never_is_made_where_each_group_has_its_own() -> None
     assert plan_set(unique, view_of(unique, ())).service is None
 
 
+def test_service_of_the_set_always_stays_wanted_while_older_groups_are_named_in_it() -> None:
+    unique = live({"networkConfig": {"subdomainPolicy": "UniquePerReplica"}})
+    revisions = (own_revision(LIVE, "old", 1, record(LIVE)), own_revision(unique, "new", 2, record(unique)))
+    known = {"revisions": revisions, "statefulset": statefulset()}
+    assert plan_set(unique, view_of(unique, (OLD, NEW), **known)).service is not None
+    assert plan_set(unique, view_of(unique, (NEW, NEW), **known)).service is None
+
+
+@pytest.mark.parametrize(
+    ("states", "surge", "found"),
+    [
+        pytest.param((OLD, OLD, OLD), 0, (3, 3), id="old leaders are held"),
+        pytest.param((OLD, OLD, OLD, NEW), 1, (4, 4), id="with surge, which may serve"),
+        pytest.param((OLD, OLD, OLD, NEW, NEW), 1, (4, 4), id="as much surge as there may be"),
+        pytest.param((NEW, NEW, NEW), 1, (3, 0), id="there is nothing to replace"),
+        pytest.param((attrs.evolve(OLD, terminating=True),) * 3, 0, (3, 0), id="they end"),
+    ],
+)
+def test_leaders_that_were_orphaned_never_are_replaced_over_the_budget(
+    states: tuple[GroupState, ...], surge: int, found: tuple[int, int]
+) -> None:
+    """Their StatefulSet was deleted with `--cascade=orphan` in mid-rollout, and is made anew."""
+    lws = live(rolling={"maxSurge": surge})
+    leaders = plan_set(lws, view_of(lws, states, revisions=REVISIONS)).leaders
+    assert leaders is not None
+    assert (leaders.replicas, leaders.partition) == found
+
+
 def test_set_at_rest_always_keeps_its_numbers_and_template() -> None:
     plan = plan_set(LIVE, view(NEW, NEW, NEW))
     assert isinstance(plan.decision, Done)
