@@ -18,6 +18,7 @@ from .summary import GroupState, is_member
 from .values import EMPTY, FrozenMap
 
 HEALTHY_RESET_S: Final = 600.0
+CALM_S: Final = 300.0
 
 
 @attrs.frozen
@@ -27,7 +28,8 @@ class History:
     of Pending at once. Times are epoch seconds: `ready_since_s` of the last time that the group was ready,
     kept while it is not; `healthy_since_s` of the last that lasted HEALTHY_RESET_S, kept for the next leader;
     `unready_since_s`, `failing_since_s` and `absent_since_s` are None while the group is ready, does not
-    fail, has a leader."""
+    fail, has a leader. `ailing_since_s`: when it fell, if it was not well for CALM_S on end since; kept for
+    the next leader too, and forgotten only at the next fall."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
@@ -39,6 +41,7 @@ class History:
     unready_since_s: float | None = None
     failing_since_s: float | None = None
     absent_since_s: float | None = None
+    ailing_since_s: float | None = None
 
 
 def remember(
@@ -59,13 +62,17 @@ def remember(
     leader = group.leader
     unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
     healthy_since_s = _healthy_since(history, now_s)
+    ailing_since_s = _ailing_since(history, now_s)
     if leader is None:
         return History(
             healthy_since_s=healthy_since_s,
+            ailing_since_s=ailing_since_s,
             unready_since_s=unready_since_s,
             absent_since_s=_first(history.absent_since_s, now_s),
         )
+    was_ready = history.ready_since_s is not None and history.unready_since_s is None
     if leader.uid != history.leader_uid:
+        was_ready = False
         history = History(leader_uid=leader.uid)
     if (alone and state.ready) or (after_start and not history.started):
         history = attrs.evolve(history, members=EMPTY, lost="")
@@ -79,6 +86,8 @@ def remember(
     if alone and state.ready:
         settled = FrozenMap({pod.uid: pod.restarts for pod in members_of(group, size) if pod.restarts})
     failing = find_evidence(group, size, lost, settled) is not None
+    if failing or (was_ready and not state.ready and not leader.terminating):
+        ailing_since_s = _first(ailing_since_s, now_s)
     after = attrs.evolve(
         history,
         members=members,
@@ -90,6 +99,7 @@ def remember(
         unready_since_s=unready_since_s,
         failing_since_s=_first(history.failing_since_s, now_s) if failing else None,
         absent_since_s=None,
+        ailing_since_s=ailing_since_s,
     )
     return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 
@@ -128,6 +138,14 @@ def _healthy_since(history: History, now_s: float) -> float | None:
     return (
         since_s if since_s is not None and until_s - since_s >= HEALTHY_RESET_S else history.healthy_since_s
     )
+
+
+def _ailing_since(history: History, now_s: float) -> float | None:
+    """Since when the group has been ailing, if it has not been well for long by now."""
+    well_since_s = history.ready_since_s
+    if history.unready_since_s is not None or history.failing_since_s is not None or well_since_s is None:
+        return history.ailing_since_s
+    return history.ailing_since_s if now_s - well_since_s < CALM_S else None
 
 
 def _ready_since(group: Group, now_s: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,6 +23,8 @@ from .summary import Summary
 from .values import EMPTY, FrozenMap, evolve
 
 _NEW_REVISION: Final = "Create ControllerRevision "
+_AILS_FOR: Final = 3  # times what one that stays unready is given, until one that comes and goes is given up
+_GONE_AGAIN_S: Final = 60.0
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
 
 
@@ -48,7 +51,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
-    unready = _may_be_broken(lws, view) & ~view.broken & ~view.doomed
+    unready = _may_be_broken(lws, view) & ~view.broken
     waiting = _broken_from(memory, unready)
     memory = evolve(
         memory,
@@ -102,7 +105,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         return view
     absent = below(statefulset.replicas) & ~summary.present
     broken = 0
-    for groups, at_s in _broken_from(memory, _may_be_broken(lws, view) & ~doomed):
+    for groups, at_s in _broken_from(memory, _may_be_broken(lws, view)):
         broken |= groups if at_s <= now_s else 0
     return attrs.evolve(
         view,
@@ -114,16 +117,22 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
 
 
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
-    """From when on groups that stay unready, and are outdated, count as broken (epoch seconds): a while
-    after they fell unready, and if their leader is terminating, after that should have ended."""
+    """From when on groups that stay unready or are to be recreated, and are outdated, count as broken (epoch
+    seconds): a while after that began, and if their leader is terminating, after that should have ended. One
+    that has come and gone for long counts so soon after it has gone again."""
     after_s = memory.options.broken_after_s
     for index in indexes(unready & memory.known):
         record = memory.groups.get(index)
-        leader = record.group.leader
-        since_s = record.history.unready_since_s or 0.0
+        history, leader = record.history, record.group.leader
+        began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
+        since_s = min(began, default=math.inf)  # it has none while its leader is being deleted
         if leader is not None and leader.deletion_s is not None:
             since_s = max(since_s, leader.deletion_s)
-        yield 1 << index, since_s + after_s
+        at_s = since_s + after_s
+        if history.ailing_since_s is not None:
+            ails_s = history.ailing_since_s + _AILS_FOR * after_s
+            at_s = min(at_s, max(ails_s, since_s + min(after_s, _GONE_AGAIN_S)))
+        yield 1 << index, at_s
     for groups, since_s in memory.unseen:
         if groups & unready:
             yield groups & unready, since_s + after_s
@@ -222,19 +231,23 @@ def _verify(
         return memory, (Read(ref, "pods are of an unknown revision", uid),)
     if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
         return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
-    found = (_keeps_unready(memory, lws, index) for index in indexes(view.broken))
+    found = (
+        _keeps_unready(memory, lws, index, doomed=bool(view.doomed >> index & 1))
+        for index in indexes(view.broken)
+    )
     return memory, tuple(read for read in found if action_key(read) not in memory.verified)
 
 
-def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int) -> Read:
+def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int, *, doomed: bool) -> Read:
     """To read what keeps a group from being ready: a pod that does not serve, is missing, or stands in the
-    way of the workers' StatefulSet; where all are there and serve, that StatefulSet."""
+    way of the workers' StatefulSet; where all are there and serve, that StatefulSet, or the leader of a group
+    that is to be recreated."""
     group = memory.groups.get(index).group
     leader, workers = group.leader, group.statefulset
     pods = [pod for pod in (leader, *group.workers) if pod is not None]
     name = names.leader_name(lws.name, index)
     why = f"whether {name} is still unready"
-    pod = next((pod for pod in pods if not _serves(pod)), None)
+    pod = next((pod for pod in pods if not _serves(pod)), leader if doomed else None)
     if leader is None or pod is not None or workers is None:
         pod = pod or next(iter(group.workers), leader)
         return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")

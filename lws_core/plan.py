@@ -157,7 +157,14 @@ def outdated(view: SetView) -> GroupSet:
 def rollout_groups(view: SetView) -> Groups:
     """The groups as the rollout's arithmetic sees them."""
     summary = view.summary
-    return Groups(summary.present, summary.ready, outdated(view), summary.terminating, view.broken)
+    return Groups(
+        summary.present,
+        summary.ready,
+        outdated(view),
+        summary.terminating,
+        view.broken,
+        doomed=view.doomed,
+    )
 
 
 def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:

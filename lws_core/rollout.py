@@ -76,6 +76,8 @@ class Groups:
     broken: outdated groups that are unready and not expected back (the caller judges by time and evidence).
     exposed: ready groups that may have been replaced unseen, by the template that is about to be written
     over; nothing counts on them.
+    doomed: unready groups that serve until they are recreated. Nothing counts on them, but to end one earlier
+    costs what it costs to end a ready one.
     """
 
     present: GroupSet
@@ -84,6 +86,7 @@ class Groups:
     terminating: GroupSet = 0
     broken: GroupSet = 0
     exposed: GroupSet = 0
+    doomed: GroupSet = 0
 
     @property
     def updated(self) -> GroupSet:
@@ -231,7 +234,7 @@ def _partition(
     over_budget: bool = False,
 ) -> int:
     staying = min(position.replicas, replicas)
-    exposable = groups.ready & groups.outdated
+    exposable = (groups.ready | groups.doomed) & groups.outdated
     # The lowest partition that exposes no more ready groups than may be ended.
     safe = nth_highest(exposable, allowance + 1) + 1
     if writes_template:

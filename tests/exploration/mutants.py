@@ -327,7 +327,7 @@ MUTANTS: Final = [
         "the Service is never made",
         "plan",
         "created",
-        'service = shared_service(lws) if _shares_service(lws, view) else None',
+        "service = shared_service(lws) if _shares_service(lws, view) else None",
         "service = None",
     ),
     Mutant(

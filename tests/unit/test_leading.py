@@ -6,6 +6,7 @@ import tracemalloc
 from typing import Any
 
 import attrs
+import pytest
 from building import a_set
 from machine import NAME, START_S, Bench, at_rest, of_type, writes
 
@@ -205,6 +206,39 @@ def test_group_that_waits_for_its_recreation_never_counts_as_ready_but_may_as_br
     for doomed, ready, broken in ((0, 0b110, 0b001), (0b001, 0b110, 0b001), (0b010, 0b100, 0b001)):
         view = set_view(evolve(bench.memory, doomed=doomed), bench.cluster.lws, bench.now_s)
         assert (view.summary.ready, view.broken, view.doomed) == (ready, broken, doomed & 0b110)
+
+
+@pytest.mark.parametrize(
+    ("calm_s", "patience_s"),
+    [
+        pytest.param(20.0, 60.0, id="it was well for a moment only"),
+        pytest.param(301.0, 300.0, id="it had come back"),
+    ],
+)
+def test_group_that_comes_and_goes_always_counts_as_broken_soon(calm_s: float, patience_s: float) -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.now_s += 1000.0
+    bench.settle()
+    fallen_pod = {"status__conditions": [{"type": "Ready", "status": "False"}]}
+    for _ in range(4):
+        bench.cluster.change("Pod", "serve-0-1", **fallen_pod)
+        bench.settle()
+        bench.now_s += 290.0
+        bench.cluster.ready("serve-0-1", at_s=bench.now_s)
+        bench.settle()
+        bench.now_s += calm_s
+    bench.cluster.change("Pod", "serve-0-1", **fallen_pod)
+    bench.settle()
+    assert bench.memory.patience_s == bench.now_s + patience_s
+
+
+def test_group_that_is_being_replaced_never_counts_as_broken() -> None:
+    bench = at_rest(PAIRS)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    memory = evolve(bench.memory, deleting=0b100)
+    assert set_view(memory, bench.cluster.lws, bench.now_s + 1000.0).broken == 0
 
 
 def test_leaders_that_are_missing_for_long_always_stop_deletions() -> None:

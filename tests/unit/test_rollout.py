@@ -182,6 +182,17 @@ def test_deletes_always_take_outdated_surge_that_stays() -> None:
     assert choose_deletes(Budget(2, 0, 2), Position(4, 0, 2), decision, groups, members(2, 3)) == (3, 2)
 
 
+def test_group_that_serves_until_it_is_recreated_always_costs_what_a_ready_one_does() -> None:
+    """Without the budget for it, one goes over the budget, and it does not go along."""
+    groups = Groups(present=0b1111, ready=0b0100, outdated=0b0111, doomed=0b0010)
+    assert isinstance(decide(Budget(4, 2), Position(4, 3, 4), groups), Blocked)
+    broken = attrs.evolve(groups, ready=0b1100, outdated=0b1111, broken=0b0011)
+    step = decide(Budget(4, 1), Position(4, 4, 4), broken)
+    assert (step.partition, step.replicas) == (3, 4)
+    lower = attrs.evolve(broken, outdated=0b0011)
+    assert decide(Budget(4, 1), Position(4, 2, 4), lower).partition == 1
+
+
 def test_ready_surge_group_that_is_given_up_always_is_told_as_over_the_budget() -> None:
     """What makes the others broken is read before such a step."""
     groups = Groups(present=0b11111, ready=0b11001, outdated=0b11111, broken=0b00110)
