@@ -181,12 +181,16 @@ def _judge_afresh(memory: Memory, index: int, now_s: float) -> Memory:
 def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: float) -> Memory:
     before = memory.retries.get(key)
     attempts = 1 if before is None else before.attempts + 1
-    stale = outcome.code in (404, 409) or (
-        # a test of the patch failed, or the object of the name is another
-        outcome.code == 422 and (isinstance(action, TakeFields) or _UNCHANGED_UID in outcome.message)
+    stale = (
+        outcome.code == 409
+        or (outcome.code == 404 and not isinstance(action, Create))
+        or (
+            # a test of the patch failed, or the object of the name is another
+            outcome.code == 422 and (isinstance(action, TakeFields) or _UNCHANGED_UID in outcome.message)
+        )
     )
     is_dying = names.NAMESPACE_TERMINATING in outcome.causes  # the set goes too: there is nothing to tell
-    refused = outcome.code in _REFUSALS and not stale and not is_dying
+    refused = outcome.code in (*_REFUSALS, 404) and not stale and not is_dying
     if stale:
         delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))
     elif refused or is_dying:

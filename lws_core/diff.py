@@ -7,7 +7,7 @@ is reported, and never touched.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
@@ -16,7 +16,7 @@ from .actions import Apply, Create, Delete, Propagation, Ref, Request, TakeField
 from .desired.claims import volume_claims
 from .desired.leader_statefulset import leader_statefulset
 from .evidence import Evidence
-from .observed import Child, Group, LeaderStatefulSet, Owner, Pod, WorkerStatefulSet
+from .observed import Child, Group, LeaderStatefulSet, Owner, Pod, Revision, WorkerStatefulSet, owned_by
 from .plan import GroupPlan, Leaders, Manifest, SetPlan, SetView, Trouble
 from .rendered import encode
 from .restart import Recreate
@@ -24,6 +24,7 @@ from .spec import LeaderWorkerSet
 from .values import FrozenMap, Json, as_map, dig, freeze_map, strings
 
 Standing = Literal["Own", "Leaving", "Foreign"]
+_UNLABELLED: Final = f"label {names.SET_NAME} was removed"
 
 
 @attrs.frozen
@@ -47,8 +48,12 @@ def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: Frozen
     foreign: list[Trouble] = []
     if plan.lineage.create is not None:
         actions.append(Create(plan.lineage.create, f"revision {plan.lineage.key}: {plan.lineage.occasion}"))
-    elif plan.lineage.reused is not None and plan.lineage.raise_to:
-        actions.append(_raised(lws, plan.lineage.reused.name, plan))
+    elif plan.lineage.reused is not None and plan.lineage.raise_to:  # an older one that comes back
+        why = f"revision {plan.lineage.key} is current again"
+        actions.append(_numbered(lws, plan.lineage.reused, plan.lineage.raise_to, why))
+    else:
+        own = (one for one in view.revisions if owned_by(one.owner, lws.metadata.uid) and not one.terminating)
+        actions += [_numbered(lws, one, one.number, _UNLABELLED) for one in own if not one.labelled]
     if plan.leaders is not None:
         change = diff_leaders(lws, plan.leaders, view)
         actions += change.actions
@@ -224,45 +229,51 @@ def _names_taken(group: Group, manifest: Manifest) -> bool:
     """Whether worker pods of an earlier StatefulSet are still there: the new one would fail to create its
     own, and back off for long. Those that it will adopt, as nobody owns them, are in nobody's way."""
     taken = (pod for pod in group.workers if pod.owner is not None or pod.terminating)
-    return manifest["kind"] == "StatefulSet" and any(taken)
+    count = dig(manifest, "spec", "replicas")
+    return isinstance(count, int) and any(pod.worker_index <= count for pod in taken)
 
 
 def _healed_workers(lws: LeaderWorkerSet, plan: GroupPlan, group: Group, leader: Pod) -> tuple[Request, ...]:
     workers = group.statefulset
-    if workers is None or plan.workers is None or workers.replicas == plan.workers or leader.terminating:
+    if workers is None or plan.workers is None or leader.terminating:
         return ()
     if _standing_of(workers, leader) != "Own":
         return ()
-    metadata = {"name": workers.name, "namespace": lws.namespace, "uid": workers.uid}
-    manifest = freeze_map(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "StatefulSet",
-            "metadata": metadata | {"resourceVersion": workers.resource_version},
-            "spec": {"replicas": plan.workers},
-        }
-    )
-    return (Apply(manifest, f"replicas {workers.replicas} to {plan.workers}: scaled from outside"),)
+    reasons = []
+    if workers.replicas != plan.workers:
+        reasons.append(f"replicas {workers.replicas} to {plan.workers}: scaled from outside")
+    if not workers.labelled:
+        reasons.append(_UNLABELLED)
+    if not reasons:
+        return ()
+    manifest = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": _labelled(lws, workers),
+        "spec": {"replicas": plan.workers},
+    }
+    return (Apply(freeze_map(manifest), ", ".join(reasons)),)
 
 
-def _raised(lws: LeaderWorkerSet, name: str, plan: SetPlan) -> Apply:
-    """An older revision that comes back gets the highest number."""
-    reused = plan.lineage.reused
-    assert reused is not None
+def _labelled(lws: LeaderWorkerSet, thing: WorkerStatefulSet | Revision) -> dict[str, Json]:
+    """The metadata of an apply to an object as it was observed, which gives it the set's label back."""
+    return {
+        "name": thing.name,
+        "namespace": lws.namespace,
+        "uid": thing.uid,
+        "resourceVersion": thing.resource_version,
+        "labels": FrozenMap({names.SET_NAME: lws.name}),
+    }
+
+
+def _numbered(lws: LeaderWorkerSet, revision: Revision, number: int, why: str) -> Apply:
     manifest: dict[str, Json] = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": freeze_map(
-            {
-                "name": name,
-                "namespace": lws.namespace,
-                "uid": reused.uid,
-                "resourceVersion": reused.resource_version,
-            }
-        ),
-        "revision": plan.lineage.raise_to,
+        "metadata": freeze_map(_labelled(lws, revision)),
+        "revision": number,
     }
-    return Apply(freeze_map(manifest), f"revision {plan.lineage.key} is current again")
+    return Apply(freeze_map(manifest), why)
 
 
 def _foreign(stranger: Ref) -> Trouble:

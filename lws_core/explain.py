@@ -11,6 +11,7 @@ from typing import Final, Literal
 import attrs
 
 from . import names
+from .actions import PatchStatus, Read
 from .bits import GroupSet, indexes
 from .memory import Memory, Retry
 from .plan import Obstacle, Trouble
@@ -20,6 +21,7 @@ from .status import Stall
 
 State = Literal["AtRest", "Progressing", "Waiting", "Stalled", "Deleting", "Unknown"]
 
+_MANY: Final = 10  # tries in a row take some three minutes
 _NAMED: Final = 5  # how many groups a sentence names before it counts the rest
 
 _OBSTACLES: Final[dict[Obstacle, names.StallReason]] = {
@@ -99,6 +101,12 @@ def name_groups(groups: GroupSet) -> str:
     return f"groups {', '.join(listed[:-1])} and {listed[-1]}" if listed else "nothing"
 
 
+def _fails_for_long(retry: Retry) -> bool:
+    """Whether a write has failed so often that it is not the server's rest that is waited for, as where a
+    webhook on the way cannot be reached."""
+    return retry.attempts >= _MANY and not isinstance(retry.action, Read | PatchStatus)
+
+
 def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
     """Whether a refusal is told by now: a first one waits, until it is tried again at most, for the answers
     to writes of its kind that are under way, so that the first word of it speaks of them all. What has been
@@ -117,7 +125,7 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
     for retry in memory.retries.values():
-        if retry.refused and _is_told(memory, retry, now_s):
+        if (retry.refused and _is_told(memory, retry, now_s)) or _fails_for_long(retry):
             text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
             found.setdefault("APIRefused", []).append(text)
     for trouble in memory.troubles.values():

@@ -50,6 +50,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     memory = _without_old_reads(memory, now_s)
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
+    plan = attrs.evolve(plan, replace=tuple(i for i in plan.replace if _leads(memory, lws, i)))
     change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
     unready = _may_be_broken(lws, view) & ~view.broken
     waiting = _broken_from(memory, unready)
@@ -168,6 +169,12 @@ def _recreations(memory: Memory, now_s: float) -> str:
     held = [index for index, trouble in memory.troubles.items() if isinstance(trouble, Hold)]
     known = {**memory.recorded, **memory.unrecorded, **memory.recreating}
     return encode_recreations(FrozenMap(known), now_s, memory.recreating, held)
+
+
+def _leads(memory: Memory, lws: LeaderWorkerSet, index: int) -> bool:
+    """Whether a group's leader is the StatefulSet's own: a stranger of its name is not ours to delete."""
+    leader, statefulset = memory.groups.get(index).group.leader, own_statefulset(memory, lws)
+    return leader is not None and statefulset is not None and owned_by(leader.owner, statefulset.uid)
 
 
 def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:
@@ -298,12 +305,12 @@ def _serves(pod: Pod) -> bool:
 
 
 def _note_progress(memory: Memory, view: SetView, now_s: float) -> Memory:
-    """When the counts that a rollout moves last changed."""
+    """When what a rollout moves last changed."""
     summary, statefulset = view.summary, view.statefulset
     updated = summary.of_key(view.lineage.key) & summary.whole
     progress = (
-        summary.ready.bit_count(),
-        updated.bit_count(),
+        summary.ready,
+        updated,
         0 if statefulset is None else statefulset.replicas,
         0 if statefulset is None else statefulset.partition,
         0 if statefulset is None else statefulset.generation,

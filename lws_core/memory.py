@@ -124,7 +124,8 @@ class Memory:
 
     Times, in epoch seconds: strangers_at_s when foreign objects were last read again; patience_s when a
     group that is waited for may count as broken; status_at_s of the last status written; told_at_s of the
-    last aggregated event; progress_at_s of the last change of `progress`, the counts that a rollout moves.
+    last aggregated event; progress_at_s of the last change of `progress`, the groups and counts that a
+    rollout moves.
     """
 
     options: Options = Options()

@@ -116,7 +116,8 @@ class LeaderStatefulSet:
 
 @attrs.frozen
 class WorkerStatefulSet:
-    """The StatefulSet of one group's workers."""
+    """The StatefulSet of one group's workers. `labelled`: it has the set's label, without which no watch
+    tells of it."""
 
     name: str
     uid: str
@@ -128,11 +129,13 @@ class WorkerStatefulSet:
     revision_key: str
     replicas: int
     observed_generation: int = 0
+    labelled: bool = True
 
 
 @attrs.frozen
 class Child:
-    """A Service or PodGroup: only who owns it matters. `group_index` is None for the Service of a set."""
+    """A Service or PodGroup: only who owns it matters. `group_index` is None for the Service of a set.
+    `labelled`: as for WorkerStatefulSet."""
 
     kind: Literal["Service", "PodGroup"]
     name: str
@@ -141,6 +144,7 @@ class Child:
     owner: Owner | None
     terminating: bool
     group_index: int | None = None
+    labelled: bool = True
 
 
 @attrs.frozen
@@ -148,6 +152,7 @@ class Revision:
     """A ControllerRevision with the set's label: the set's own (`data` kept), or a StatefulSet's.
 
     `key` is the label template-revision-hash, which both carry; `number` is the field `revision`.
+    `labelled`: as for WorkerStatefulSet.
     """
 
     name: str
@@ -158,6 +163,7 @@ class Revision:
     key: str
     number: int
     data: FrozenMap[Json] = EMPTY
+    labelled: bool = True
 
 
 @attrs.frozen

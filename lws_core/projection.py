@@ -156,6 +156,7 @@ def worker_statefulset(obj: Object, set_name: str) -> WorkerStatefulSet | None:
         revision_key=_text(_at(meta, "labels", names.REVISION_KEY)),
         replicas=_count(spec.get("replicas"), 1),
         observed_generation=_count(_at(obj, "status", "observedGeneration")),
+        labelled=_is_labelled(meta),
     )
 
 
@@ -180,7 +181,13 @@ def child(obj: Object, set_name: str) -> Child | None:
         owner=controller(obj),
         terminating="deletionTimestamp" in meta,
         group_index=index,
+        labelled=_is_labelled(meta),
     )
+
+
+def _is_labelled(meta: Object) -> bool:
+    """Whether a watch of the objects of sets shows it."""
+    return names.SET_NAME in _map(meta.get("labels"))
 
 
 def _is_of_workers(seen: Revision, set_name: str) -> bool:
@@ -202,6 +209,7 @@ def revision(obj: Object) -> Revision:
         key=_text(_at(meta, "labels", names.REVISION_KEY)),
         number=_count(obj.get("revision")),
         data=EMPTY if native else as_map(freeze(obj.get("data"))),
+        labelled=_is_labelled(meta),
     )
 
 

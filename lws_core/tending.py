@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from . import names
 from .actions import Delete, Read, Ref, Request
 from .bits import indexes, with_bit
 from .diff import diff_group, recreate_group
 from .history import remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
-from .observed import Node, Pod, owned_by
+from .observed import Group, Node, Pod, owned_by
 from .plan import GroupPlan, Trouble, plan_group
 from .restart import Hold, Recreate, Recreation, restarts_after_start
 from .spec import LeaderWorkerSet
@@ -52,6 +53,13 @@ def _tend_group(
     late, stuck_at_s = _overdue(record, memory.options.stuck_after_s, now_s)
     hold = plan.restart if isinstance(plan.restart, Hold) else None
     wakes = [stuck_at_s, None if hold is None else hold.until_s]
+    if _waits_for_names(plan, record.group):
+        read_at_s = (record.history.unready_since_s or now_s) + memory.options.stuck_after_s
+        if read_at_s <= now_s:  # somebody may have taken its label, so that it only seems to be gone
+            ref = Ref("StatefulSet", lws.namespace, names.leader_name(lws.name, index))
+            actions.append(Read(ref, "whether it is gone, as pods of it are not"))
+            read_at_s = now_s + memory.options.stuck_after_s
+        wakes.append(read_at_s)
     for pod in reversed(late):  # the leader's trouble is told last, and stays
         lost = _stuck_on(memory, pod)
         trouble = lost or trouble
@@ -87,6 +95,13 @@ def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tu
     record = Record(group, state, history)
     summary = memory.summary.fold(index, before.state, state)
     return evolve(memory, groups=memory.groups.put(record), summary=summary), record
+
+
+def _waits_for_names(plan: GroupPlan, group: Group) -> bool:
+    """Whether the workers' StatefulSet cannot be made, as pods of another are there that do not go."""
+    is_due = any(manifest["kind"] == "StatefulSet" for manifest in plan.missing)
+    stay = (pod for pod in group.workers if pod.owner is not None and not pod.terminating)
+    return is_due and group.statefulset is None and any(stay)
 
 
 def _last_recreation(memory: Memory, index: int) -> Recreation | None:

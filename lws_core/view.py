@@ -29,13 +29,7 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
     if before is not None and _is_older(version, identity(before)[3], same=identity(before)[2] == uid):
         return memory
     newest = memory.newest.get(kind, 0)
-    if (
-        answer
-        and before is None
-        and version.isdecimal()
-        and int(version) <= newest
-        and not _is_foreign(thing)
-    ):
+    if answer and before is None and version.isdecimal() and int(version) <= newest and _is_shown(thing):
         return memory  # the watch has shown this and more: it is gone again
     if not answer and version.isdecimal() and int(version) > newest:
         memory = evolve(memory, newest=memory.newest.with_(kind, int(version)))
@@ -358,19 +352,15 @@ def group_of(memory: Memory, ref: Ref) -> int:
     return ordinal if ordinal is not None and parent == lws.name else -1
 
 
-def _is_foreign(thing: Thing) -> bool:
-    """Whether an object is one that no watch shows: it is of somebody else, and without the set's label."""
+def _is_shown(thing: Thing) -> bool:
+    """Whether a watch shows an object: not one without the set's label, be it foreign or stripped of it."""
     match thing:
         case LeaderStatefulSet():
-            kind = names.KIND
-        case WorkerStatefulSet():
-            kind = "Pod"
-        case Child():
-            kind = names.KIND if thing.group_index is None else "Pod"
+            return names.SET_NAME in thing.labels
+        case WorkerStatefulSet() | Child() | Revision():
+            return thing.labelled
         case _:
-            return False
-    owner = thing.owner
-    return owner is None or owner.kind != kind
+            return True
 
 
 def _is_older(version: str, known: str, *, same: bool) -> bool:

@@ -277,7 +277,7 @@ MUTANTS: Final = [
         "a group is made while pods of its names are left",
         "diff",
         "size",
-        'return manifest["kind"] == "StatefulSet" and any(taken)',
+        "return isinstance(count, int) and any(pod.worker_index <= count for pod in taken)",
         "return False",
     ),
     Mutant(
@@ -377,8 +377,8 @@ MUTANTS: Final = [
         "a replaced member of any leader counts",
         "history",
         "late groups",
-        "    if leader.uid != history.leader_uid:\n        history = History(leader_uid=leader.uid)\n",
-        "    history = attrs.evolve(history, leader_uid=leader.uid)\n",
+        "        was_ready = False\n        history = History(leader_uid=leader.uid)\n",
+        "        history = attrs.evolve(history, leader_uid=leader.uid)\n",
     ),
     # -- revisions
     Mutant(

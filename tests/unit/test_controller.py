@@ -10,7 +10,7 @@ from building import POD, a_set
 from machine import NAME, START_S, Bench, Cluster, at_rest, live, notes, of_type, writes
 
 from lws_core import controller, names
-from lws_core.actions import Apply, Create, Delete, Emit, PatchStatus, Read, TakeFields
+from lws_core.actions import Apply, Create, Delete, Emit, Kind, PatchStatus, Read, TakeFields
 from lws_core.explain import explain
 from lws_core.leading import set_view
 from lws_core.options import Options
@@ -409,6 +409,52 @@ def test_child_that_vanishes_never_is_made_again_for_an_owner_that_is_gone_unsee
     bench.cluster.drop("Service", NAME)
     assert of_type(bench.settle(), Create) == []
     assert bench.memory.lws is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wait_s"),
+    [("StatefulSet", NAME, 0.0), ("StatefulSet", f"{NAME}-1", 30.0), ("ControllerRevision", "", 0.0)],
+)
+def test_child_without_its_label_always_gets_it_back(kind: Kind, name: str, wait_s: float) -> None:
+    """No watch of the objects of sets tells of it any more, but that it is gone."""
+    bench = at_rest(PAIRS)
+    name = name or next(one for of_kind, one in bench.cluster.objects if of_kind == kind)
+    labels = as_map(dig(bench.cluster.objects[kind, name], "metadata", "labels"))
+    bench.cluster.change(kind, name, metadata__labels=labels.without(names.SET_NAME))
+    stripped = bench.cluster.objects[kind, name]
+    uid, version = (str(dig(stripped, "metadata", field)) for field in ("uid", "resourceVersion"))
+    bench._shown[kind, name] = (uid, version)
+    bench.memory = controller.observe(bench.memory, Gone(kind, name, uid, version), bench.now_s)
+    bench.settle()
+    bench.now_s += wait_s
+    bench.settle()
+    assert dig(bench.cluster.objects[kind, name], "metadata", "labels") == labels
+    assert explain(bench.memory, bench.now_s).state == "AtRest"
+    bench.edit(spec__replicas=4)
+    bench.run()
+    assert bench.memory.summary.ready == 0b1111
+    assert dig(bench.cluster.objects[kind, name], "metadata", "labels") == labels
+
+
+def test_kind_that_the_api_server_does_not_know_always_is_told() -> None:
+    bench = Bench(PAIRS)
+    refuse(bench, Create, "Service", NAME, 404, "the server could not find the requested resource")
+    bench.settle()
+    bench.now_s += 2.0
+    bench.settle()
+    assert explain(bench.memory, bench.now_s).text.startswith("APIRefused: Service serve: the server could")
+
+
+def test_write_that_fails_for_minutes_always_is_told() -> None:
+    """As where a webhook on the way cannot be reached."""
+    bench = Bench(PAIRS)
+    refuse(bench, Create, "StatefulSet", NAME, 500, "failed calling webhook")
+    for _ in range(300):
+        bench.settle()
+        bench.now_s += 1.0
+        if bench.now_s < START_S + 30.0:
+            assert explain(bench.memory, bench.now_s).state != "Stalled"
+    assert explain(bench.memory, bench.now_s).text == "APIRefused: StatefulSet serve: failed calling webhook"
 
 
 def test_owner_in_doubt_always_is_read_until_it_is_answered() -> None:

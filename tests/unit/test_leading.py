@@ -10,7 +10,7 @@ import pytest
 from building import a_set
 from machine import NAME, START_S, Bench, at_rest, of_type, writes
 
-from lws_core import controller
+from lws_core import controller, names
 from lws_core.actions import Action, Apply, Create, Delete, Read
 from lws_core.leading import own_statefulset, set_view
 from lws_core.options import Options
@@ -239,6 +239,32 @@ def test_group_that_is_being_replaced_never_counts_as_broken() -> None:
     bench.settle()
     memory = evolve(bench.memory, deleting=0b100)
     assert set_view(memory, bench.cluster.lws, bench.now_s + 1000.0).broken == 0
+
+
+def test_group_that_falls_as_another_comes_back_always_has_its_time_until_the_set_is_stalled() -> None:
+    bench = at_rest(a_set(template={"size": 1, "restartPolicy": "None"}))
+    fallen_pod = {"status__conditions": [{"type": "Ready", "status": "False"}]}
+    bench.cluster.change("Pod", "serve-0", **fallen_pod)
+    bench.settle()
+    bench.now_s += 595.0
+    bench.cluster.ready("serve-0", at_s=bench.now_s)
+    bench.cluster.change("Pod", "serve-1", **fallen_pod)
+    bench.settle()
+    bench.now_s += 6.0
+    bench.settle()
+    assert not bench.cluster.lws.status.is_true(names.STALLED)
+
+
+def test_stranger_that_has_the_name_of_a_leader_never_is_deleted() -> None:
+    bench = at_rest(a_set(template={"size": 1}))
+    other = {"kind": "StatefulSet", "name": "other", "uid": "uid-other", "controller": True}
+    bench.cluster.change(
+        "Pod",
+        "serve-2",
+        metadata__ownerReferences=[other],
+        metadata__labels={names.SET_NAME: NAME, names.WORKER_INDEX: "0", names.REVISION_KEY: "strange"},
+    )
+    assert of_type(bench.settle(), Delete) == []
 
 
 def test_leaders_that_are_missing_for_long_always_stop_deletions() -> None:

@@ -14,7 +14,8 @@ from lws_core.explain import explain
 from lws_core.options import Options
 from lws_core.restart import decode_recreations
 from lws_core.sights import Outcome, Seen, Synced
-from lws_core.values import freeze_map
+from lws_core.times import rfc3339
+from lws_core.values import as_map, freeze_map
 
 PAIRS = a_set(template={"size": 2})
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
@@ -158,6 +159,25 @@ def test_group_at_the_limit_always_stays_there_though_others_are_recreated_days_
     bench.run()
     bench.cluster.change("Pod", "serve-1", metadata__labels__x="y")
     assert of_type(bench.settle(), Delete) == []
+
+
+@pytest.mark.parametrize(("worker_index", "created"), [(1, False), (3, True)])
+def test_worker_that_stays_only_keeps_a_group_waiting_whose_names_it_has(
+    worker_index: int, created: bool
+) -> None:
+    """The size shrinks, and a worker of the group before hangs on a lost node."""
+    bench = at_rest(a_set({"replicas": 1}, {"size": 4, "restartPolicy": "None"}))
+    stuck = bench.cluster.objects["Pod", f"serve-0-{worker_index}"]
+    bench.edit(spec__leaderWorkerTemplate__size=2)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    metadata = as_map(stuck["metadata"]).with_("deletionTimestamp", rfc3339(bench.now_s))
+    bench.cluster.put(stuck.with_("metadata", metadata))
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    assert (("StatefulSet", "serve-0") in bench.cluster.objects) is created
 
 
 def test_orphaned_workers_never_keep_their_group_from_a_statefulset() -> None:
