@@ -15,7 +15,8 @@ A Secret that was deleted or emptied, as people do to get new keys, is made anew
 configurations trusted before stays in the bundle for that hour, as other replicas still serve it.
 
 The Secret's form is the Go controller's: `ca.crt` (the signing authority first), `ca.key`, `tls.crt`,
-`tls.key`; RSA keys in PKCS #1, since it reads no others. So either takes the other's Secret as it is.
+`tls.key`; RSA keys in PKCS #1, since it reads no others. So either takes the other's Secret as it is. An
+authority with a key of another kind, which somebody put there, is replaced in the same steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Final, Literal
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
@@ -149,7 +150,7 @@ def _certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
 def _private_key(pem: bytes) -> PrivateKeyTypes | None:
     try:
         return load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):  # TypeError: it is encrypted
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
         return None
 
 
@@ -161,7 +162,10 @@ def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     key = _private_key(key_pem)
     if key is None:
         return False
-    return _public(key.public_key()) == _public(certificate.public_key())
+    try:
+        return _public(key.public_key()) == _public(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _end_s(certificate: x509.Certificate) -> float:
@@ -169,7 +173,9 @@ def _end_s(certificate: x509.Certificate) -> float:
 
 
 def _signing(authorities: tuple[x509.Certificate, ...], key_pem: bytes) -> x509.Certificate | None:
-    """The authority that the key is of."""
+    """The authority that the key is of; None where it is no RSA key, with which we do not sign."""
+    if not isinstance(_private_key(key_pem), RSAPrivateKey):
+        return None
     return next((one for one in authorities if _fits(one, key_pem) and _may_sign(one)), None)
 
 
@@ -183,7 +189,7 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 def _ending(signing: x509.Certificate | None, now_s: float) -> str:
     """Why another authority is needed, or ""."""
     if signing is None:
-        return "the authority cannot be read, or its key is of another"
+        return "the authority cannot be read, or its key is of another, or no RSA key"
     if _end_s(signing) - AHEAD_S <= now_s:
         return f"the authority ends on {signing.not_valid_after_utc:%Y-%m-%d}"
     return ""
@@ -219,7 +225,7 @@ def _names_in(certificate: x509.Certificate) -> list[str]:
 def _is_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
