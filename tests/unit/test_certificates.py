@@ -172,7 +172,7 @@ def test_unreadable_material_must_be_replaced(fresh: Material, field: str, value
     assert action == expected.get(field, "server")
     while action != "none":
         action, mended = next_of(mended, NOW_S + 3 * SETTLE_S)
-    assert decide(mended, NAMES, injected=True, now_s=NOW_S).action == "none"
+    assert decide(mended, NAMES, injected=True, now_s=NOW_S + 3 * SETTLE_S).action == "none"
 
 
 def test_keys_of_another_pair_must_be_noticed(fresh: Material, other: Material) -> None:
@@ -258,6 +258,40 @@ def other_keys(now_s: float) -> Material:
         for one in (authority_key, key)
     ]
     return Material(made[0], pems[0], made[1], pems[1])
+
+
+@pytest.mark.usefixtures("full_keys")
+def test_certificates_that_are_not_valid_yet_must_be_made_anew(tmp_path: Path) -> None:
+    """A replica whose clock is ahead made them, and no API server takes them."""
+    now_s = time.time()
+    future = made(now_s=now_s + 2 * DAY_S)
+    with pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
+        shake_hands(future, tmp_path, NAMES[0])
+    action, mended = next_of(future, now_s, injected=False)
+    assert action == "everything"
+    shake_hands(mended, tmp_path, NAMES[0])
+    # The replica whose clock is ahead finds nothing wrong with those: the two do not take turns.
+    assert next_of(mended, now_s + 2 * DAY_S)[0] in ("none", "trim")
+
+
+def test_certificate_alone_that_is_not_valid_yet_must_be_made_anew(fresh: Material) -> None:
+    future = carry_out(Decision("server"), fresh, NAMES, trusted=b"", now_s=NOW_S + 2 * DAY_S)
+    assert next_of(future, NOW_S, injected=False)[0] == "server"
+
+
+def test_authority_alone_that_is_not_valid_yet_must_be_replaced_in_steps(fresh: Material) -> None:
+    future = carry_out(Decision("authority"), fresh, NAMES, trusted=b"", now_s=NOW_S + 2 * DAY_S)
+    action, first = next_of(future, NOW_S)
+    assert (action, first.certificate) == ("authority", fresh.certificate)
+    action, second = next_of(first, NOW_S)
+    assert action == "server"
+    assert next_of(second, NOW_S)[0] == "none"
+
+
+def test_clock_that_is_behind_a_little_must_not_cost_a_certificate(fresh: Material) -> None:
+    """They are back-dated by an hour, and what begins within minutes is waited for."""
+    assert next_of(fresh, NOW_S - 3600 - 240)[0] == "none"
+    assert next_of(fresh, NOW_S - 3600 - 360)[0] == "everything"
 
 
 @pytest.mark.usefixtures("full_keys")
