@@ -687,6 +687,63 @@ def test_server_that_hangs_must_not_count_as_serving(
     asyncio.run(test())
 
 
+def test_server_that_hangs_for_long_must_be_ended_and_started_again(
+    tmp_path: Path,
+    pairs: list[tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put(tmp_path, pairs[0])
+    for bound, value in (("_SILENCE_S", 0.5), ("_KILL_AFTER_S", 0.1), ("_FIRST_DELAY_S", 0.05)):
+        monkeypatch.setattr(process, bound, value)
+
+    async def test() -> None:
+        async with running(settings_for(tmp_path)) as webhooks:
+            await until(webhooks.is_serving)
+            hanging = webhooks.pid
+            assert hanging is not None
+            os.kill(hanging, signal.SIGSTOP)
+            await until(lambda: webhooks.pid not in (None, hanging))
+            assert not _is_running(hanging)
+            await until(webhooks.is_serving)
+
+    asyncio.run(test())
+    assert "failed: no sign of life for 1.5 s; it is started again in 0.05 s" in caplog.text
+
+
+def test_silence_must_not_end_a_server_that_has_no_certificate_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_SILENCE_S", 0.01)
+
+    async def test() -> None:
+        webhooks, lines = Webhooks(settings_for(Path("/certs"))), asyncio.StreamReader()
+        listening = asyncio.create_task(webhooks._listen(lines))
+        await asyncio.sleep(0.2)
+        assert not listening.done()
+        lines.feed_data(b'{"serving": "abc", "port": 1}\n')
+        with pytest.raises(TimeoutError, match="no sign of life"):
+            await asyncio.wait_for(listening, 15)
+        assert webhooks.port == 1
+
+    asyncio.run(test())
+
+
+def test_line_that_comes_in_parts_must_be_read_whatever_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_SILENCE_S", 0.05)
+    monkeypatch.setattr(process, "_MOST_SILENCES", 1000)
+
+    async def test() -> None:
+        webhooks, lines = Webhooks(settings_for(Path("/certs"))), asyncio.StreamReader()
+        listening = asyncio.create_task(webhooks._listen(lines))
+        for part in (b'{"serving": "abc", "port": 1}\n{"serving": "d', b'ef", "port"', b": 2}\n"):
+            lines.feed_data(part)
+            await asyncio.sleep(0.15)
+        lines.feed_eof()
+        await asyncio.wait_for(listening, 15)
+        assert (webhooks.serving, webhooks.port) == ("def", 2)
+
+    asyncio.run(test())
+
+
 def test_port_that_is_taken_must_be_told(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
