@@ -17,17 +17,23 @@ import attrs
 
 from . import names
 from .desired.pod_group import pod_group_name
-from .environment import map_containers, with_first
+from .environment import container_count, length, map_containers, with_first
 from .options import Options
 from .placement import with_exclusive_terms
 from .subgroup import Division
-from .tpu import lacks_tpu_environment, ring_of, tpu_containers, with_tpu_environment
+from .tpu import TooLong, lacks_tpu_environment, ring_of, tpu_containers, with_tpu_environment
 from .values import EMPTY, FrozenMap, Json, Labels, as_map, strings
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,10}", re.ASCII)
 _MOST_PODS: Final = 2**31 - 1
 # Two lists of so many hosts are more than an object in etcd can hold, so no such pod could be stored.
 _MOST_TPU_HOSTS: Final = 100_000
+# What etcd takes of a whole object. The environment is the same text again for each container, so a small
+# pod can ask for gigabytes.
+_MOST_CHARACTERS: Final = 3 * 2**19
+# The API server asks before it looks at these lengths, and refuses what is longer.
+_LONGEST_NAME: Final = 253
+_LONGEST_SUBDOMAIN: Final = 63
 
 
 class Denied(Exception):
@@ -42,6 +48,8 @@ def admit(pod: FrozenMap[Json], options: Options) -> FrozenMap[Json]:
     draft = _Draft.of(pod)
     if names.SET_NAME not in draft.labels:
         return pod
+    if len(draft.name) > _LONGEST_NAME:
+        raise Denied(f"the pod's name has {len(draft.name)} characters: at most {_LONGEST_NAME}")
     size = _size(draft)
     division = _division(draft, size)
     if _is_leader(draft):
@@ -180,9 +188,16 @@ def _with_tpus(draft: _Draft, size: int, division: Division | None) -> _Draft:
     if hosts > _MOST_TPU_HOSTS:
         raise Denied(f"pod {draft.name} would have to name {hosts} TPU hosts: at most {_MOST_TPU_HOSTS}")
     leader = draft.name if leading else names.parent_and_ordinal(draft.name)[0]
-    spec = with_tpu_environment(
-        draft.spec, leader=leader, hosts=ring.hosts(leader, _subdomain(draft)), place=place
-    )
+    try:
+        spec = with_tpu_environment(
+            draft.spec,
+            leader=leader,
+            hosts=ring.hosts(leader, _subdomain(draft)),
+            place=place,
+            most_characters=_MOST_CHARACTERS,
+        )
+    except TooLong as problem:
+        raise _too_long(draft, problem.characters) from None
     return draft.with_spec(spec)
 
 
@@ -199,7 +214,16 @@ def _with_identity(draft: _Draft) -> _Draft:
         names.ENV_GROUP_SIZE: draft.annotations[names.SIZE],
         names.ENV_WORKER_INDEX: draft.labels[names.WORKER_INDEX],
     }
+    characters = length(variables) * container_count(draft.spec)
+    if characters > _MOST_CHARACTERS:
+        raise _too_long(draft, characters)
     return draft.with_spec(map_containers(draft.spec, lambda container: with_first(container, variables)))
+
+
+def _too_long(draft: _Draft, characters: int) -> Denied:
+    return Denied(
+        f"pod {draft.name} would get {characters} characters of environment: at most {_MOST_CHARACTERS}"
+    )
 
 
 def _size(draft: _Draft) -> int:
@@ -235,5 +259,12 @@ def _leader_of(draft: _Draft) -> str:
 
 
 def _subdomain(draft: _Draft) -> str:
+    """What the pod's group is called in DNS. Raises Denied for one that is too long."""
     subdomain = draft.spec.get("subdomain")
-    return subdomain if isinstance(subdomain, str) else ""
+    if not isinstance(subdomain, str):
+        return ""
+    if len(subdomain) > _LONGEST_SUBDOMAIN:
+        raise Denied(
+            f"the subdomain of pod {draft.name} has {len(subdomain)} characters: at most {_LONGEST_SUBDOMAIN}"
+        )
+    return subdomain

@@ -26,6 +26,11 @@ def map_containers(spec: FrozenMap[Json], change: Callable[[Container], Containe
     return spec
 
 
+def container_count(spec: FrozenMap[Json]) -> int:
+    """How many containers and init containers `map_containers` changes."""
+    return sum(1 for field in CONTAINER_FIELDS for _ in as_maps(spec.get(field)))
+
+
 def value_of(container: Container, name: str) -> str | None:
     """The value of a variable, by its last entry, which is the one that counts in Kubernetes; "" where it
     comes from elsewhere (`valueFrom`), None where the container does not set it."""
@@ -54,8 +59,22 @@ def with_missing(container: Container, variables: Mapping[str, str]) -> Containe
     env = container.get("env")
     if not isinstance(env, tuple | None):
         return container
-    missing = {name: value for name, value in variables.items() if value_of(container, name) is None}
+    missing = _missing(container, variables)
     return container.with_("env", (*(env or ()), *_entries(missing))) if missing else container
+
+
+def missing_length(container: Container, variables: Mapping[str, str]) -> int:
+    """How many characters `with_missing` adds, names and values together."""
+    return length(_missing(container, variables))
+
+
+def length(variables: Mapping[str, str]) -> int:
+    """Characters of names and values together."""
+    return sum(len(name) + len(value) for name, value in variables.items())
+
+
+def _missing(container: Container, variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if value_of(container, name) is None}
 
 
 def _entries(variables: Mapping[str, str]) -> tuple[FrozenMap[Json], ...]:

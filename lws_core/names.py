@@ -105,9 +105,11 @@ def worker_name(set_name: str, group_index: int, worker_index: int) -> str:
 def parent_and_ordinal(name: str) -> tuple[str, int | None]:
     """The StatefulSet name and the ordinal in a pod's name; ("", None) where it has no int32 ordinal."""
     match = _ORDINAL.match(name)
-    if match is None or int(match[2]) > 2**31 - 1:
+    digits = match[2].lstrip("0") if match else ""
+    # Their count first: Python makes no number of more than some thousand digits.
+    if match is None or len(digits) > 10 or int(digits or "0") > 2**31 - 1:
         return "", None
-    return match[1], int(match[2])
+    return match[1], int(digits or "0")
 
 
 def topology_key(scope: str, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from .environment import CONTAINER_FIELDS, Container, map_containers, value_of, with_missing
+from .environment import CONTAINER_FIELDS, Container, map_containers, missing_length, value_of, with_missing
 from .names import TPU_RESOURCE, leader_name
 from .quantity import parse
 from .subgroup import Division
@@ -24,6 +24,14 @@ PROCESS_ADDRESSES: Final = "TPU_PROCESS_ADDRESSES"
 PROCESS_PORT: Final = "TPU_PROCESS_PORT"
 
 _FIRST_PORT: Final = 8476
+
+
+class TooLong(ValueError):
+    """More than a pod may be given. characters: how many it would be, or a part of them that is too many."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__(f"an environment of {characters} characters")
+        self.characters = characters
 
 
 @attrs.frozen
@@ -82,33 +90,50 @@ def lacks_tpu_environment(spec: FrozenMap[Json]) -> bool:
 
 
 def with_tpu_environment(
-    spec: FrozenMap[Json], *, leader: str, hosts: list[str], place: int
+    spec: FrozenMap[Json], *, leader: str, hosts: list[str], place: int, most_characters: int
 ) -> FrozenMap[Json]:
     """A pod spec whose TPU containers know the ring's `hosts` and their pod's `place` among them.
 
-    A variable that a container sets itself is left to it. Cost: grows with hosts times containers.
+    A variable that a container sets itself is left to it. Raises TooLong, before anything large is made,
+    where more than `most_characters` would be added. Cost: grows with hosts times containers.
     """
     containers = tpu_containers(spec)
     count = len(containers)
     ports = [value_of(item, PROCESS_PORT) or str(_FIRST_PORT + i) for i, item in enumerate(containers)]
+    _refuse_beyond(most_characters, _length_of_addresses(hosts, ports))
     names_ = ",".join([host for host in hosts for _ in range(count)])
     addresses = ",".join([f"{host}:{port}" for host in hosts for port in ports])
-    index = iter(range(count))
 
-    def told(container: Container) -> Container:
-        if not _asks(container):
-            return container
-        i = next(index)
-        variables = {
+    def variables(i: int) -> dict[str, str]:
+        return {
             HOSTNAMES: names_,
             WORKER_ID: str(place * count + i),
             NAME: leader,
             PROCESS_ADDRESSES: addresses,
             PROCESS_PORT: ports[i],
         }
-        return with_missing(container, variables)
+
+    # Here all containers share one text; in the answer each has a copy of its own.
+    _refuse_beyond(
+        most_characters,
+        sum(missing_length(container, variables(i)) for i, container in enumerate(containers)),
+    )
+    index = iter(range(count))
+
+    def told(container: Container) -> Container:
+        return with_missing(container, variables(next(index))) if _asks(container) else container
 
     return map_containers(spec, told)
+
+
+def _length_of_addresses(hosts: list[str], ports: list[str]) -> int:
+    """Length of the longest text that is added; the ports are a user's and can have any length."""
+    return len(ports) * sum(map(len, hosts)) + len(hosts) * sum(len(port) + 2 for port in ports)
+
+
+def _refuse_beyond(most_characters: int, characters: int) -> None:
+    if characters > most_characters:
+        raise TooLong(characters)
 
 
 def _asks(container: Container) -> bool:

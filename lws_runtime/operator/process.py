@@ -420,6 +420,8 @@ class _Waiting:
         reasons = [reason for reason in self._reasons.values() if reason]
         if self.webhooks is not None and not self._are_webhooks_ready(self.webhooks):
             reasons.append("the webhooks are not served yet")
+            if self.keeper is not None and self.keeper.problem:
+                reasons.append(f"certificates are not in place: {self.keeper.problem}")
         return "; ".join(reasons)
 
     def _are_webhooks_ready(self, webhooks: Webhooks) -> bool:

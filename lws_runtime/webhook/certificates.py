@@ -15,7 +15,8 @@ A Secret that was deleted or emptied, as people do to get new keys, is made anew
 configurations trusted before stays in the bundle for that hour, as other replicas still serve it.
 
 The Secret's form is the Go controller's: `ca.crt` (the signing authority first), `ca.key`, `tls.crt`,
-`tls.key`; RSA keys in PKCS #1, since it reads no others. So either takes the other's Secret as it is.
+`tls.key`; RSA keys in PKCS #1, since it reads no others. So either takes the other's Secret as it is. An
+authority with a key of another kind, which somebody put there, is replaced in the same steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Final, Literal
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
@@ -46,6 +47,7 @@ AHEAD_S: Final = 90 * DAY_S
 SETTLE_S: Final = 3600.0
 """How long a new server certificate must be there before the authority of the old one is given up."""
 _BACKDATED_S: Final = 3600.0  # clocks differ
+_SKEW_S: Final = 300.0  # what begins so soon is waited for: not everybody back-dates certificates
 _KEY_BITS: Final = 2048
 _AUTHORITY_NAME: Final = "lws-ca"
 _ORGANISATION: Final = "lws"
@@ -149,7 +151,7 @@ def _certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
 def _private_key(pem: bytes) -> PrivateKeyTypes | None:
     try:
         return load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):  # TypeError: it is encrypted
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
         return None
 
 
@@ -161,15 +163,26 @@ def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     key = _private_key(key_pem)
     if key is None:
         return False
-    return _public(key.public_key()) == _public(certificate.public_key())
+    try:
+        return _public(key.public_key()) == _public(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _end_s(certificate: x509.Certificate) -> float:
     return certificate.not_valid_after_utc.timestamp()
 
 
+def _not_yet(certificate: x509.Certificate, now_s: float) -> str:
+    """When a certificate begins that nobody takes yet, as made by a replica whose clock is ahead; or ""."""
+    begins = certificate.not_valid_before_utc
+    return f"{begins:%Y-%m-%d %H:%M}" if begins.timestamp() > now_s + _SKEW_S else ""
+
+
 def _signing(authorities: tuple[x509.Certificate, ...], key_pem: bytes) -> x509.Certificate | None:
-    """The authority that the key is of."""
+    """The authority that the key is of; None where it is no RSA key, with which we do not sign."""
+    if not isinstance(_private_key(key_pem), RSAPrivateKey):
+        return None
     return next((one for one in authorities if _fits(one, key_pem) and _may_sign(one)), None)
 
 
@@ -183,7 +196,9 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 def _ending(signing: x509.Certificate | None, now_s: float) -> str:
     """Why another authority is needed, or ""."""
     if signing is None:
-        return "the authority cannot be read, or its key is of another"
+        return "the authority cannot be read, or its key is of another, or no RSA key"
+    if begins := _not_yet(signing, now_s):
+        return f"the authority is not valid before {begins}"
     if _end_s(signing) - AHEAD_S <= now_s:
         return f"the authority ends on {signing.not_valid_after_utc:%Y-%m-%d}"
     return ""
@@ -199,12 +214,15 @@ def _flaw(
     server = found[0]
     if not _fits(server, material.key):
         return "the certificate's key is of another"
+    if begins := _not_yet(server, now_s):
+        return f"the certificate is not valid before {begins}"
     if _end_s(server) <= now_s:
         return f"the certificate ended on {server.not_valid_after_utc:%Y-%m-%d}"
     if names[0] not in _names_in(server):
         return f"the certificate is not for {names[0]}"
-    if not any(_is_by(server, one) and _end_s(one) > now_s for one in authorities):
-        return "no authority in the bundle has signed the certificate"
+    valid = [one for one in authorities if _end_s(one) > now_s and not _not_yet(one, now_s)]
+    if not any(_is_by(server, one) for one in valid):
+        return "no authority in the bundle that is valid has signed the certificate"
     return ""
 
 
@@ -219,7 +237,7 @@ def _names_in(certificate: x509.Certificate) -> list[str]:
 def _is_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -7,6 +7,7 @@ should be is not written.
 Guarantees: replicas agree, as each write carries the resourceVersion that was read and who loses reads again;
 a certificate gets into the folder only if the Secret holds it; files change in one step each, and the server
 takes no pair that does not fit. A folder that cannot be written, such as a mounted Secret, is waited for.
+Whatever a look meets, another one follows, and `problem` says what stands in the way.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ class CertificateKeeper:
                 self._tell(str(problem))
                 wait_s = _AGAIN_S if problem.again else delay_s
                 delay_s = min(2 * wait_s, _LONGEST_DELAY_S)
+            except Exception as bug:  # nobody awaits this task: it would end without a word
+                self._tell(f"a bug: {type(bug).__name__}; the log has the traceback", bug)
+                wait_s, delay_s = delay_s, min(2 * delay_s, _LONGEST_DELAY_S)
             await asyncio.sleep(wait_s)
 
     async def look(self) -> float:
@@ -182,9 +186,10 @@ class CertificateKeeper:
         if not answer.ok:
             raise NotYet(f"cannot write {path}: {_words(answer)}")
 
-    def _tell(self, problem: str) -> None:
+    def _tell(self, problem: str, bug: Exception | None = None) -> None:
         if problem != self.problem:
-            _log.warning("certificates are not in place: %s", problem)
+            level = logging.WARNING if bug is None else logging.ERROR
+            _log.log(level, "certificates are not in place: %s", problem, exc_info=bug)
         self.problem = problem
 
 

@@ -5,7 +5,7 @@ brings the server down must not bring the operator down. The process is `python 
 than a multiprocessing child: it imports only what it serves with, not the operator; nothing is pickled and no
 third process is needed; a pipe that closes is all it takes to end with its parent; and `ps` says what it is.
 
-Guarantees: it is started again with back-off when it dies, and it never outlives the operator.
+Guarantees: it is started again with back-off when it dies or hangs, and it never outlives the operator.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _FIRST_DELAY_S: Final = 0.5
 _LONGEST_DELAY_S: Final = 30.0
 _STEADY_S: Final = 60.0  # a server that ran for so long starts the back-off anew when it dies
 _SILENCE_S: Final = 10.0  # a server that gave no sign of life for so long is not serving
+_MOST_SILENCES: Final = 3  # in a row; then it hangs, and is ended
 _KILL_AFTER_S: Final = 2.0
 _LONGEST_LINE: Final = 2**20
 
@@ -98,8 +99,8 @@ class Webhooks:
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
 
     async def _run(self) -> int:
-        """Run the process to its end; its exit code. Raises OSError where it cannot be started, and
-        ValueError where it says what cannot be understood."""
+        """Run the process to its end; its exit code. Raises OSError where it cannot be started or hangs,
+        and ValueError where it says what cannot be understood."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -120,7 +121,7 @@ class Webhooks:
             await _end(process)
 
     async def _listen(self, lines: asyncio.StreamReader) -> None:
-        while line := await lines.readline():
+        while line := await self._next(lines):
             told = orjson.loads(line)
             self._told_at_s = time.monotonic()
             if "serving" in told:
@@ -132,6 +133,20 @@ class Webhooks:
                 self.serving, self.port = told["serving"], told["port"]
             else:
                 _log_again(told["log"])
+
+    async def _next(self, lines: asyncio.StreamReader) -> bytes:
+        """The next line. Raises TimeoutError where a server that has served gives no sign of life.
+
+        Silence is counted in parts: of an operator that was frozen itself only one of them is over, and
+        then it reads what the server has said meanwhile.
+        """
+        for _ in range(_MOST_SILENCES):
+            try:
+                async with asyncio.timeout(_SILENCE_S if self.serving else None):
+                    return await lines.readline()
+            except TimeoutError:
+                continue
+        raise TimeoutError(f"no sign of life for {_MOST_SILENCES * _SILENCE_S:g} s")
 
 
 def _log_again(record: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ import socket
 import ssl
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -135,33 +135,57 @@ class Certificate:
         self._problem = problem
 
 
-class _Server(web.Server):
-    """aiohttp's server, which lets go of connections on which no request comes, and of too many."""
+Answerer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Any]) -> None:
+
+class _Server(web.Server):
+    """aiohttp's server, which lets go of connections on which no request comes, and of too many.
+
+    Of too many it is the one that has waited longest for a request: idle ones cost whoever holds them
+    nothing, and must not keep an API server out.
+    """
+
+    def __init__(self, handler: Answerer) -> None:
         super().__init__(
-            handler,
+            self._answer,
             request_factory=self._note_request,
             keepalive_timeout=_IDLE_S,
             lingering_time=_LINGER_S,
             auto_decompress=False,
             access_log=None,
         )
+        self._handler = handler
         self._awaited: dict[Any, asyncio.TimerHandle] = {}  # connections whose first request has not come
+        self._idle: dict[Any, asyncio.Transport] = {}  # those without a request, the longest first
 
     def _note_request(self, message: Any, payload: Any, protocol: Any, *rest: Any) -> web.BaseRequest:
         self._expect_no_more(protocol)
+        self._idle.pop(protocol, None)
         return self._make_request(message, payload, protocol, *rest)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._handler(request)
+        # Sent here, though aiohttp would do it: only then is the connection without a request.
+        with suppress(ConnectionError):  # aiohttp meets it again, and knows what to do
+            await response.prepare(request)
+            await response.write_eof()
+        if isinstance(request.transport, asyncio.Transport):
+            self._idle[request.protocol] = request.transport
+        return response
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self.connections) > _MAX_CONNECTIONS:
-            transport.abort()
-        else:
-            self._awaited[handler] = self._loop.call_later(_FIRST_REQUEST_S, transport.abort)
+            if not self._idle:
+                transport.abort()
+                return
+            self._idle.pop(next(iter(self._idle))).abort()
+        self._idle[handler] = transport
+        self._awaited[handler] = self._loop.call_later(_FIRST_REQUEST_S, transport.abort)
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         self._expect_no_more(handler)
+        self._idle.pop(handler, None)
         super().connection_lost(handler, exc)
 
     def _expect_no_more(self, handler: Any) -> None:

@@ -15,7 +15,6 @@ import yaml
 from client import Client, Manifest, Refused, eventually
 from control_plane import ControlPlane, token
 from processes import Process, free_ports
-from rights import NAMESPACE
 
 from lws_core import names
 
@@ -57,7 +56,6 @@ class Operator:
         self._flags = flags
         self._environment = {
             "KUBECONFIG": str(self._kubeconfig(user, server, token)),
-            "POD_NAMESPACE": NAMESPACE,
             "POD_NAME": name,
             **(environment or {}),
         }

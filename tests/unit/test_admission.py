@@ -254,6 +254,35 @@ def test_exclusive_terms_across_namespaces_always_keep_namesakes_out() -> None:
     )
 
 
+def test_pod_with_a_name_that_no_pod_can_have_is_always_denied() -> None:
+    """Admission comes before the API server looks at names, whose ordinal can have any number of digits."""
+    for name in ("s-" + "9" * 4301, "s" * 254):
+        with pytest.raises(Denied, match=rf"the pod's name has {len(name)} characters: at most 253"):
+            admitted(a_leader(name=name))
+
+
+def test_ordinal_never_is_a_number_that_no_pod_can_have() -> None:
+    for digits in ("2147483648", "9" * 4301, "1" + "0" * 5000):
+        assert names.parent_and_ordinal(f"s-{digits}") == ("", None)
+    assert names.parent_and_ordinal("s-2147483647") == ("s", 2147483647)
+    assert names.parent_and_ordinal("s-" + "0" * 5000) == ("s", 0)
+    assert names.parent_and_ordinal("s-" + "0" * 5000 + "7") == ("s", 7)
+
+
+def test_pod_with_a_subdomain_that_no_pod_can_have_is_always_denied() -> None:
+    assert label(admitted(a_worker(1, subdomain="s" * 63)), names.WORKER_INDEX) == "1"
+    with pytest.raises(Denied, match="the subdomain of pod s-1-1 has 64 characters: at most 63"):
+        admitted(a_worker(1, subdomain="s" * 64))
+
+
+def test_environment_that_no_pod_could_hold_is_always_denied() -> None:
+    """Every container is told the same, so that many small ones make a large pod."""
+    many = [{"name": str(index)} for index in range(30_000)]
+    with pytest.raises(Denied, match=r"would get \d{7} characters of environment: at most 1572864"):
+        admitted(a_worker(1, containers=many))
+    assert environment(admitted(a_worker(1, containers=many[:1000])), 999)
+
+
 def test_subgroup_labels_always_say_where_a_pod_belongs() -> None:
     pod = admitted(a_worker(3, {names.SUBGROUP_SIZE: "2"}))
     assert label(pod, names.SUBGROUP_INDEX) == "1"

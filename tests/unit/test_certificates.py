@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import json
 import os
 import ssl
@@ -20,7 +21,15 @@ import attrs
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
 
 from lws_runtime.kube.client import Answer
 from lws_runtime.webhook.certificates import (
@@ -163,7 +172,7 @@ def test_unreadable_material_must_be_replaced(fresh: Material, field: str, value
     assert action == expected.get(field, "server")
     while action != "none":
         action, mended = next_of(mended, NOW_S + 3 * SETTLE_S)
-    assert decide(mended, NAMES, injected=True, now_s=NOW_S).action == "none"
+    assert decide(mended, NAMES, injected=True, now_s=NOW_S + 3 * SETTLE_S).action == "none"
 
 
 def test_keys_of_another_pair_must_be_noticed(fresh: Material, other: Material) -> None:
@@ -228,6 +237,78 @@ def test_new_keys_must_leave_what_is_trusted_in_the_bundle(fresh: Material, othe
     assert authorities(renewed)[1:] == authorities(fresh)
     assert decide(renewed, NAMES, injected=True, now_s=NOW_S).action == "none"
     assert decide(renewed, NAMES, injected=True, now_s=NOW_S + SETTLE_S).action == "trim"
+
+
+def other_keys(now_s: float) -> Material:
+    """What many other tools make: an authority and a certificate with keys on an elliptic curve."""
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    made = []
+    for common, own, is_authority in (("my-ca", authority_key, True), ("webhook", key, False)):
+        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (common, "my-ca")]
+        builder = (
+            x509.CertificateBuilder(*reversed(names), own.public_key(), x509.random_serial_number())
+            .not_valid_before(datetime.datetime.fromtimestamp(now_s - DAY_S, datetime.UTC))
+            .not_valid_after(datetime.datetime.fromtimestamp(now_s + SERVER_S, datetime.UTC))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAMES[0])]), critical=False)
+        )
+        made.append(builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    pems = [
+        one.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        for one in (authority_key, key)
+    ]
+    return Material(made[0], pems[0], made[1], pems[1])
+
+
+@pytest.mark.usefixtures("full_keys")
+def test_certificates_that_are_not_valid_yet_must_be_made_anew(tmp_path: Path) -> None:
+    """A replica whose clock is ahead made them, and no API server takes them."""
+    now_s = time.time()
+    future = made(now_s=now_s + 2 * DAY_S)
+    with pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
+        shake_hands(future, tmp_path, NAMES[0])
+    action, mended = next_of(future, now_s, injected=False)
+    assert action == "everything"
+    shake_hands(mended, tmp_path, NAMES[0])
+    # The replica whose clock is ahead finds nothing wrong with those: the two do not take turns.
+    assert next_of(mended, now_s + 2 * DAY_S)[0] in ("none", "trim")
+
+
+def test_certificate_alone_that_is_not_valid_yet_must_be_made_anew(fresh: Material) -> None:
+    future = carry_out(Decision("server"), fresh, NAMES, trusted=b"", now_s=NOW_S + 2 * DAY_S)
+    assert next_of(future, NOW_S, injected=False)[0] == "server"
+
+
+def test_authority_alone_that_is_not_valid_yet_must_be_replaced_in_steps(fresh: Material) -> None:
+    future = carry_out(Decision("authority"), fresh, NAMES, trusted=b"", now_s=NOW_S + 2 * DAY_S)
+    action, first = next_of(future, NOW_S)
+    assert (action, first.certificate) == ("authority", fresh.certificate)
+    action, second = next_of(first, NOW_S)
+    assert action == "server"
+    assert next_of(second, NOW_S)[0] == "none"
+
+
+def test_clock_that_is_behind_a_little_must_not_cost_a_certificate(fresh: Material) -> None:
+    """They are back-dated by an hour, and what begins within minutes is waited for."""
+    assert next_of(fresh, NOW_S - 3600 - 240)[0] == "none"
+    assert next_of(fresh, NOW_S - 3600 - 360)[0] == "everything"
+
+
+@pytest.mark.usefixtures("full_keys")
+def test_authority_with_a_key_that_is_not_rsa_must_be_replaced_in_steps(tmp_path: Path) -> None:
+    now_s = time.time()
+    found = other_keys(now_s)
+    shake_hands(found, tmp_path, NAMES[0])
+    action, first = next_of(found, now_s)
+    assert action == "authority"
+    assert authorities(first)[1:] == authorities(found)
+    shake_hands(first, tmp_path, NAMES[0])
+    action, second = next_of(first, now_s)
+    assert action == "server"
+    shake_hands(second, tmp_path, NAMES[0])
+    assert next_of(second, now_s + SETTLE_S + 1)[0] == "trim"
+    # Where its certificate is of no use either, all of it is made anew.
+    assert next_of(found, now_s + SERVER_S + DAY_S)[0] == "everything"
 
 
 # -- forms
@@ -523,6 +604,42 @@ def test_loop_must_go_on_after_failures(tmp_path: Path, monkeypatch: pytest.Monk
     assert waits[:6] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert waits[7] == 60.0
     assert one.in_place
+
+
+def test_loop_must_go_on_after_a_bug_and_tell_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody awaits the loop, so that what ends it would not be told, and nothing would be renewed."""
+    api = cluster()
+    one = keeper(api, tmp_path, Clock())
+    waits: list[float] = []
+    problems: list[str] = []
+
+    def fail(*_: object, **__: object) -> Decision:
+        raise AssertionError
+
+    async def wait(seconds: float) -> None:
+        if seconds == 0:  # the cluster's
+            return
+        waits.append(seconds)
+        problems.append(one.problem)
+        if len(waits) == 5:
+            monkeypatch.setattr("lws_runtime.webhook.keeper.decide", decide)
+        if len(waits) == 7:
+            raise asyncio.CancelledError
+
+    async def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await one.run()
+
+    monkeypatch.setattr("lws_runtime.webhook.keeper.decide", fail)
+    monkeypatch.setattr("lws_runtime.webhook.keeper.asyncio.sleep", wait)
+    asyncio.run(run())
+    assert waits[:5] == [2.0, 4.0, 8.0, 16.0, 30.0]
+    assert waits[6] == 60.0
+    assert problems[:5] == ["a bug: AssertionError; the log has the traceback"] * 5
+    assert (one.in_place, one.problem) == (True, "")
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
 
 
 def test_secret_values_must_be_base64() -> None:

@@ -123,6 +123,14 @@ def test_probes_must_ask_for_what_is_served() -> None:
     assert {one["port"] for one in asked} == {"probes"}
 
 
+def test_pod_must_serve_on_until_nobody_is_sent_to_it_and_then_have_time_to_end() -> None:
+    """Endpoints name a pod for a moment after it was told to end, and its port would refuse by then."""
+    program, seconds = container()["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert int(seconds) >= 5
+    assert pod()["terminationGracePeriodSeconds"] >= int(seconds) + 5  # as docs/operator.md says of SIGTERM
+
+
 def test_certificates_must_be_put_where_a_file_can_be_written() -> None:
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
     (mount,) = (one for one in container()["volumeMounts"] if not one.get("readOnly"))

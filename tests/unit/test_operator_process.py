@@ -29,6 +29,9 @@ from lws_runtime.operator import process
 from lws_runtime.operator.manager import Machine, Manager
 from lws_runtime.operator.metrics import Metrics
 from lws_runtime.operator.process import Leading, Unusable, check_server, lead, until_signal, wait_for_crd
+from lws_runtime.webhook.keeper import CertificateKeeper
+from lws_runtime.webhook.process import Webhooks
+from lws_runtime.webhook.server import ServerSettings
 
 SETS = "/apis/leaderworkerset.x-k8s.io/v1"
 CRD = {"kind": "APIResourceList", "resources": [{"name": "leaderworkersets"}]}
@@ -563,3 +566,18 @@ def test_waiting_must_name_every_reason() -> None:
     assert waiting() == "there is no CRD"
     waiting.say("crd", "")
     assert waiting() == ""
+
+
+def test_waiting_must_say_what_stands_in_the_way_of_the_certificates() -> None:
+    client: Any = None
+    waiting = process._Waiting()
+    waiting.say("server", "")
+    waiting.webhooks = Webhooks(ServerSettings("127.0.0.1", 0, "/certs"))
+    assert waiting() == "the webhooks are not served yet"
+    waiting.keeper = CertificateKeeper(client, "service", "secret", "lws-system", Path("/certs"))
+    waiting.keeper.problem = "cannot read the Secret: 403"
+    assert waiting() == (
+        "the webhooks are not served yet; certificates are not in place: cannot read the Secret: 403"
+    )
+    waiting.keeper.problem = ""
+    assert waiting() == "the webhooks are not served yet"

@@ -145,6 +145,25 @@ def test_tpu_list_that_no_pod_could_hold_is_always_denied() -> None:
         admit(a_pod(0, size="2147483647"), Options())
 
 
+def test_tpu_lists_that_no_pod_could_hold_are_always_denied_before_they_are_made() -> None:
+    """Each container has a copy of a list of all containers: 200 KiB of a pod became gigabytes."""
+    many = [{"name": f"c{index}", "resources": TPU} for index in range(2_500)]
+    with pytest.raises(Denied, match=r"pod s-0 would get \d{9} characters of environment: at most 1572864"):
+        admit(a_pod(0, containers=many), Options())
+    port = {"name": "TPU_PROCESS_PORT", "value": "1" * 2**20}
+    long = [{"name": "main", "resources": TPU, "env": [port]}]
+    with pytest.raises(Denied, match=r"would get \d{10} characters of environment"):
+        admit(a_pod(0, containers=long, size="4000"), Options())
+
+
+def test_tpu_lists_that_a_pod_can_hold_are_always_given() -> None:
+    """64 hosts of 8 containers, as large as a group with TPUs may be in earnest."""
+    many = [{"name": f"c{index}", "resources": TPU} for index in range(8)]
+    found = environment(a_pod(63, containers=many, size="64"), 7)
+    assert found["TPU_WORKER_ID"] == "511"
+    assert str(found["TPU_WORKER_HOSTNAMES"]).count(",") == 511
+
+
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [

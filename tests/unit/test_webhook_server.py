@@ -395,6 +395,32 @@ def test_slow_clients_must_be_let_go_and_hold_up_nobody(
     asyncio.run(in_this_process(tmp_path, pairs, test))
 
 
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def connected(webhooks: Webhooks, pair: tuple[bytes, bytes], sent: bytes = b"") -> Stream:
+    """A connection by hand, on which something has been sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", webhooks.port, ssl=trusting(pair))
+    writer.write(sent)
+    return reader, writer
+
+
+def by_hand(body: bytes, length: int | None = None) -> bytes:
+    head = f"POST {VALIDATE_SET} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+async def answered(stream: Stream) -> bytes:
+    """The answer to what was sent, or what there is of it if the connection ends."""
+    async with asyncio.timeout(5):
+        try:
+            head = await stream[0].readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            return await stream[0].readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            return b""
+
+
 async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], timeout_s: float = 10.0) -> bool:
     """The answer once there is room: the server sees later than its client that a connection is gone."""
     async with asyncio.timeout(timeout_s):
@@ -405,18 +431,56 @@ async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], time
             await asyncio.sleep(0.02)
 
 
-def test_connections_beyond_the_bound_must_be_refused(
+def test_connections_without_a_request_must_make_room_for_new_ones(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They cost whoever opens them nothing, and would otherwise keep the API server out."""
     monkeypatch.setattr(server, "_MAX_CONNECTIONS", 3)
 
     async def test(webhooks: Webhooks) -> None:
-        context = trusting(pairs[0])
-        held = [await asyncio.open_connection("127.0.0.1", webhooks.port, ssl=context) for _ in range(3)]
+        silent = await connected(webhooks, pairs[0])
+        held = []
+        for _ in range(2):
+            held.append(await connected(webhooks, pairs[0], by_hand(valid())))
+            assert b'"allowed":true' in await answered(held[-1])
+        # The one that has never asked has waited longest, then the first that was answered.
+        for longest in (silent, held[0]):
+            new = await connected(webhooks, pairs[0], by_hand(valid()))
+            assert b'"allowed":true' in await answered(new)
+            assert await answered(longest) == b""
+            held.append(new)
+        held[1][1].write(by_hand(valid()))
+        assert b'"allowed":true' in await answered(held[1])
+        for _, writer in (silent, *held):
+            writer.close()
+
+    asyncio.run(in_this_process(tmp_path, pairs, test))
+
+
+def test_connections_beyond_the_bound_must_be_refused_while_all_are_busy(
+    tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MAX_CONNECTIONS", 3)
+    body = valid()
+    handlers: list[Handler] = []
+
+    def make(options: Options) -> Handler:
+        handlers.append(Handler(options))
+        return handlers[-1]
+
+    monkeypatch.setattr(server, "Handler", make)
+
+    async def test(webhooks: Webhooks) -> None:
+        begun = by_hand(body[:10], len(body))
+        held = [await connected(webhooks, pairs[0], begun) for _ in range(3)]
+        await until(lambda: handlers[0].in_flight == 30)
         # Reset or closed, as it falls out: data may or may not lie unread when the server lets go.
         with pytest.raises(aiohttp.ClientConnectionError):
             async with client(webhooks, pairs[0]) as asking:
                 await asking.allowed()
+        for one in held[1:]:
+            one[1].write(body[10:])
+            assert b'"allowed":true' in await answered(one)
         held[0][1].close()
         assert await allowed_in_the_end(webhooks, pairs[0])
         for _, writer in held:
@@ -619,6 +683,63 @@ def test_server_that_hangs_must_not_count_as_serving(
             await until(lambda: not webhooks.is_serving())
             os.kill(webhooks.pid, signal.SIGCONT)
             await until(webhooks.is_serving)
+
+    asyncio.run(test())
+
+
+def test_server_that_hangs_for_long_must_be_ended_and_started_again(
+    tmp_path: Path,
+    pairs: list[tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put(tmp_path, pairs[0])
+    for bound, value in (("_SILENCE_S", 0.5), ("_KILL_AFTER_S", 0.1), ("_FIRST_DELAY_S", 0.05)):
+        monkeypatch.setattr(process, bound, value)
+
+    async def test() -> None:
+        async with running(settings_for(tmp_path)) as webhooks:
+            await until(webhooks.is_serving)
+            hanging = webhooks.pid
+            assert hanging is not None
+            os.kill(hanging, signal.SIGSTOP)
+            await until(lambda: webhooks.pid not in (None, hanging))
+            assert not _is_running(hanging)
+            await until(webhooks.is_serving)
+
+    asyncio.run(test())
+    assert "failed: no sign of life for 1.5 s; it is started again in 0.05 s" in caplog.text
+
+
+def test_silence_must_not_end_a_server_that_has_no_certificate_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_SILENCE_S", 0.01)
+
+    async def test() -> None:
+        webhooks, lines = Webhooks(settings_for(Path("/certs"))), asyncio.StreamReader()
+        listening = asyncio.create_task(webhooks._listen(lines))
+        await asyncio.sleep(0.2)
+        assert not listening.done()
+        lines.feed_data(b'{"serving": "abc", "port": 1}\n')
+        with pytest.raises(TimeoutError, match="no sign of life"):
+            await asyncio.wait_for(listening, 15)
+        assert webhooks.port == 1
+
+    asyncio.run(test())
+
+
+def test_line_that_comes_in_parts_must_be_read_whatever_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_SILENCE_S", 0.05)
+    monkeypatch.setattr(process, "_MOST_SILENCES", 1000)
+
+    async def test() -> None:
+        webhooks, lines = Webhooks(settings_for(Path("/certs"))), asyncio.StreamReader()
+        listening = asyncio.create_task(webhooks._listen(lines))
+        for part in (b'{"serving": "abc", "port": 1}\n{"serving": "d', b'ef", "port"', b": 2}\n"):
+            lines.feed_data(part)
+            await asyncio.sleep(0.15)
+        lines.feed_eof()
+        await asyncio.wait_for(listening, 15)
+        assert (webhooks.serving, webhooks.port) == ("def", 2)
 
     asyncio.run(test())
 
