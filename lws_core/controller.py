@@ -17,6 +17,7 @@ Guarantees, for any order of sights and answers that an API server can produce:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 import attrs
 
@@ -35,6 +36,8 @@ from .sights import Answered, Gone, Seen, Sight, Synced, Thing
 from .spec import LeaderWorkerSet
 from .tending import tend
 from .values import FrozenMap, as_maps, dig, evolve
+
+_MOST_REMEMBERED: Final = 10
 
 
 @attrs.frozen
@@ -121,7 +124,11 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
         memory.summary.using,
         template_is_live=statefulset is not None and renders_live(lws, statefulset),
     )
-    return evolve(memory, lineage=lineage, dirty=memory.known)
+    # Of what no pod is of any more a few are kept: one that is on its way may still be of it.
+    needed = {lineage.key, *lineage.sets, *memory.summary.using}
+    surplus = [key for key in memory.remembered if key not in needed][:-_MOST_REMEMBERED]
+    remembered = memory.remembered.without(*surplus)
+    return evolve(memory, lineage=lineage, remembered=remembered, dirty=memory.known)
 
 
 def _miss(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Memory:

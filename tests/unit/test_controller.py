@@ -488,6 +488,17 @@ def lose_revisions(bench: Bench) -> list[Json]:
     return list(lost.values())
 
 
+def test_revisions_that_are_long_gone_never_are_remembered() -> None:
+    bench = at_rest(a_set(template={"size": 1}))
+    for number in range(30):
+        image = {"spec": {"containers": [{"name": "main", "image": f"img:{number}"}]}}
+        bench.edit(spec__leaderWorkerTemplate__workerTemplate=image)
+        bench.run()
+    assert len(bench.memory.remembered) < 15
+    assert bench.memory.lineage is not None
+    assert bench.memory.lineage.key in bench.memory.remembered
+
+
 def test_lost_revision_always_is_written_again_and_nothing_else() -> None:
     bench = at_rest(PAIRS)
     lost = lose_revisions(bench)
