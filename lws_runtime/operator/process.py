@@ -486,19 +486,19 @@ async def _serve_probes(settings: Settings, waiting: _Waiting, stack: AsyncExitS
     if health.address is None:
         return
     try:
-        runner = await serve_probes(
+        port = await serve_probes(
             health.address, ready_path=health.readiness_path, live_path=health.liveness_path, ready=waiting
         )
     except OSError as problem:
         raise Unusable(f"health.healthProbeBindAddress: {problem.strerror or problem}") from None
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(port.cleanup)
 
 
 async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, stack: AsyncExitStack) -> None:
     if settings.metrics.address is None:
         return
     try:
-        runner = await serve_metrics(
+        port = await serve_metrics(
             settings.metrics.address,
             metrics.render,
             tls=metrics_context(settings.tls),
@@ -506,4 +506,4 @@ async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, s
         )
     except OSError as problem:
         raise Unusable(f"metrics.bindAddress: {problem.strerror or problem}") from None
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(port.cleanup)

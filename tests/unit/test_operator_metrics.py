@@ -214,14 +214,14 @@ async def scrape(port: int, **headers: str) -> int:
 
 
 async def with_reviews(client: Client, *tokens: str | None, tls: TlsSettings = TlsSettings()) -> list[int]:  # noqa: B008
-    runner = await serve_metrics(
+    port = await serve_metrics(
         Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(tls), allowed=TokenReviews(client)
     )
-    port = runner.addresses[0][1]
     try:
-        return [await scrape(port, **({} if token is None else {"Authorization": token})) for token in tokens]
+        headers = [{} if token is None else {"Authorization": token} for token in tokens]
+        return [await scrape(port.number, **given) for given in headers]
     finally:
-        await runner.cleanup()
+        await port.cleanup()
 
 
 def scraped(judge: Judge, *tokens: str | None) -> list[int]:
@@ -289,16 +289,16 @@ def test_metrics_must_have_the_mounted_certificate_where_there_is_one(tmp_path: 
 def test_probes_must_tell_why_it_is_not_ready_and_be_alive_all_the_same() -> None:
     async def run() -> list[tuple[int, str]]:
         reasons = ["the webhooks are not served yet", ""]
-        runner = await serve_probes(
+        port = await serve_probes(
             Address("127.0.0.1", 0), ready_path="/ready", live_path="/live", ready=lambda: reasons.pop(0)
         )
-        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        base = f"http://127.0.0.1:{port.number}"
         found = []
         async with aiohttp.ClientSession() as session:
             for path in ("/live", "/ready", "/ready", "/metrics"):
                 async with session.get(base + path) as response:
                     found.append((response.status, await response.text()))
-        await runner.cleanup()
+        await port.cleanup()
         return found
 
     live_one, not_yet, ready, other = asyncio.run(run())
@@ -313,13 +313,13 @@ def test_servers_never_wait_long_for_an_answer_when_they_end() -> None:
         return 200
 
     async def run() -> float:
-        runner = await serve_metrics(
+        port = await serve_metrics(
             Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(TlsSettings()), allowed=hang
         )
-        asking = asyncio.create_task(scrape(runner.addresses[0][1], Authorization="Bearer x"))
+        asking = asyncio.create_task(scrape(port.number, Authorization="Bearer x"))
         await asyncio.sleep(0.2)
         began_s = time.monotonic()
-        await runner.cleanup()
+        await port.cleanup()
         took_s = time.monotonic() - began_s
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
