@@ -5,7 +5,8 @@ the queue. A turn takes all that is in the inbox, looks once, and sends what the
 into the inbox again. So many events in one moment cost one look, and no look waits for the network.
 
 Guarantees: one turn at a time; no decision before everything has been listed once; nothing is sent that
-`may_write` forbids; what goes wrong with one set holds up no other.
+`may_write` forbids; what goes wrong with one set holds up no other. A set whose requests hang, as in an
+admission webhook of somebody's, leaves the others slots to send theirs (slots.py).
 
 A bug in a turn is one set's trouble. Its exception is logged with the traceback and counted, and the set
 rests, from a second to 5 minutes, before its next turn. To end the process instead would let one odd object
@@ -39,6 +40,8 @@ from lws_core.options import Options
 from lws_core.reading import read
 from lws_core.sights import Answered, Gone, Outcome, Seen, Sight, Synced
 from lws_core.view import group_of
+
+from .slots import Slots
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +123,7 @@ class Manager:
         self._wake = asyncio.Event()
         self._synced = False
         self._is_stopped = False
-        self._slots = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._slots = Slots(_MOST_IN_FLIGHT)
         self._event_slots = asyncio.Semaphore(_MOST_EVENTS_IN_FLIGHT)
         self._sending: set[asyncio.Task[None]] = set()
         self._events_waiting = 0
@@ -274,7 +277,7 @@ class Manager:
             _log.debug("no event %s: %s", action.event.reason, outcome.message, extra=_about(machine, action))
 
     async def _carry_out(self, machine: Machine, action: Request) -> None:
-        async with self._slots:
+        async with self._slots.one(machine.key):
             outcome = await self._try(machine, action)
         machine.reading.discard(action.ref)
         if outcome is not None:

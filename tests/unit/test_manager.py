@@ -359,6 +359,31 @@ def test_nothing_ever_is_sent_after_stop_and_late_answers_are_not_waited_for() -
     run(body, cluster)
 
 
+def test_sets_whose_requests_hang_never_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang_for_some(machine: Machine, _: Action) -> None:
+        if machine.name.startswith("hangs"):
+            await asyncio.sleep(30)
+
+    cluster = Cluster(before=hang_for_some)
+    look, wanted = controller.look, Read(Ref("Pod", "default", "one-0"), "x")
+
+    def busy(memory: Memory, now_s: float) -> Look:
+        found = look(memory, now_s)
+        return attrs.evolve(found, actions=(*[wanted] * 100, *found.actions))
+
+    async def body(manager: Manager) -> None:
+        manager.all_listed()
+        with monkeypatch.context() as patch:
+            patch.setattr(controller, "look", busy)
+            for number in range(6):
+                manager.see("SEEN", stored(f"hangs-{number}"))
+            await until(lambda: len({name for name, _ in cluster.sent}) == 6 and not manager.depth)
+        manager.see("SEEN", stored("one"))
+        await until(lambda: "one" in cluster.names(Create))
+
+    run(body, cluster)
+
+
 def test_events_never_hold_up_writes_and_never_wait_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager_module, "_MOST_EVENTS_WAITING", 20)
 
