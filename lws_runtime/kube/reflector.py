@@ -9,7 +9,8 @@ followed by a back-off with jitter.
 Guarantees: every object that exists is told at least once; each object's states are told in order; an object
 that is gone is told as gone, with the UID and the owner that it had; one that goes from one owner to another
 is gone for the first. Unchanged objects of a list are told once. `synced` is set when the first list has been
-told. Of an object that was told, its name, UID, version and owner are kept, and nothing else.
+told, or when the server does not know an optional kind: there is nothing of it then. Of an object that was
+told, its name, UID, version and owner are kept, and nothing else.
 
 Whoever hears of objects by answers to its own requests too says so by `expect`. One that came and went while
 no watch ran is in no list and in no event: it is told as gone by the first list that should have it.
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 SILENCE_S: Final = 75.0  # the server sends a bookmark every minute
+REMIND_S: Final = 600.0
+"""How often a trouble that lasts is told again."""
 _WATCH_S: Final = (300, 600)
 _FIRST_BACK_OFF_S: Final = 0.8
 _LONGEST_BACK_OFF_S: Final = 30.0
@@ -54,11 +57,11 @@ class Expired(Exception):
 
 
 class Refused(Exception):
-    """The server does not let us, or does not know the kind: `code` and its words."""
+    """The server does not let us: `code` and its words. is_unknown: it does not know the kind."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, is_unknown: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.is_unknown = code, is_unknown
 
 
 @attrs.frozen
@@ -71,7 +74,10 @@ class Identity:
 
 
 class Reflector:
-    """Follows one kind in one namespace, or in all for "". `label`: only objects that have this label."""
+    """Follows one kind in one namespace, or in all for "". `label`: only objects that have this label.
+
+    optional: a cluster may be without this kind.
+    """
 
     def __init__(
         self,
@@ -81,15 +87,16 @@ class Reflector:
         *,
         namespace: str = "",
         label: str = "",
+        optional: bool = False,
     ) -> None:
         self._client, self._resource, self._handler = client, resource, handler
-        self._namespace = namespace
+        self.namespace, self._optional = namespace, optional
         self._path, self._label = resource.path(namespace), label
         self._selector = {"labelSelector": label} if label else {}
         self._known: dict[str, Identity] = {}
         self._expected: dict[str, Identity] = {}
         self._version = ""
-        self._trouble = ""
+        self._trouble, self._told_at_s = "", 0.0
         self.synced = asyncio.Event()
         self.heard_at_s: float | None = None
         """Monotonic, of the last sign of life; of the beginning before the first. None: not begun."""
@@ -101,7 +108,7 @@ class Reflector:
 
     def follows(self, kind: str, namespace: str) -> bool:
         """Whether objects of that kind in that namespace are followed here."""
-        return kind == self._resource.kind and self._namespace in ("", namespace)
+        return kind == self._resource.kind and self.namespace in ("", namespace)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -128,6 +135,8 @@ class Reflector:
             except Refused as problem:
                 failures = 1 + (0 if _is_long(began_s) else failures)
                 is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
+                if problem.is_unknown and self._optional:
+                    self.synced.set()
                 self._say(f"{problem.code}: {problem}")
             except OSError as problem:
                 failures = 1 + (0 if _is_long(began_s) else failures)
@@ -142,14 +151,20 @@ class Reflector:
             self._expected[_key(item)] = _identity(item, self._label)
 
     def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            _log.warning("cannot follow %s: %s", self.name, trouble)
+        """Tell a trouble once, and again from time to time while it lasts."""
+        now_s = time.monotonic()
+        if trouble != self._trouble or now_s - self._told_at_s >= REMIND_S:
+            _log.warning("cannot follow %s: %s", self._title(), trouble)
+            self._told_at_s = now_s
         self._trouble = trouble
 
     def _recovered(self) -> None:
         if self._trouble:
-            _log.info("following %s again", self.name)
+            _log.info("following %s again", self._title())
         self._trouble = ""
+
+    def _title(self) -> str:
+        return f"{self.name} in namespace {self.namespace}" if self.namespace else self.name
 
     # -- lists
 
@@ -178,6 +193,13 @@ class Reflector:
             raise OSError(answer.message)
         if answer.code == 410:
             raise Expired("the list took too long to be read page by page")
+        if answer.code == 404:
+            root = self._resource.root.removeprefix("/apis/")
+            raise Refused(
+                404,
+                f"the server has no {self.name} of {root}: is their CustomResourceDefinition missing?",
+                True,
+            )
         if not answer.ok:
             raise Refused(answer.code, answer.message)
 

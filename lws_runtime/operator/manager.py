@@ -4,9 +4,10 @@ Flow: a reflector tells of an object; it goes into the inbox of the set that it 
 the queue. A turn takes all that is in the inbox, looks once, and sends what the look wants; each answer goes
 into the inbox again. So many events in one moment cost one look, and no look waits for the network.
 
-Guarantees: one turn at a time; no decision before everything has been listed once; nothing is sent that
-`may_write` forbids; what goes wrong with one set holds up no other. A set whose requests hang, as in an
-admission webhook of somebody's, leaves the others slots to send theirs (slots.py).
+Guarantees: one turn at a time; no decision before everything in the namespace has been listed once, whatever
+becomes of other namespaces; nothing is sent that `may_write` forbids; what goes wrong with one set holds up
+no other. A set whose requests hang, as in an admission webhook of somebody's, leaves the others slots to send
+theirs (slots.py).
 
 A bug in a turn is one set's trouble. Its exception is logged with the traceback and counted, and the set
 rests, from a second to 5 minutes, before its next turn. To end the process instead would let one odd object
@@ -121,7 +122,7 @@ class Manager:
         self.machines: dict[Key, Machine] = {}
         self._queue: deque[Machine] = deque()
         self._wake = asyncio.Event()
-        self._synced = False
+        self._listed: set[str] = set()  # namespaces; "" stands for all
         self._is_stopped = False
         self._slots = Slots(_MOST_IN_FLIGHT)
         self._event_slots = asyncio.Semaphore(_MOST_EVENTS_IN_FLIGHT)
@@ -152,12 +153,17 @@ class Manager:
             machine.inbox.append(sight)
             self._enqueue(machine)
 
-    def all_listed(self) -> None:
-        """Everything that exists has been told: turns may begin."""
-        self._synced = True
+    def all_listed(self, namespace: str = "") -> None:
+        """Everything that exists in a namespace, or in all for "", has been told: turns may begin there."""
+        self._listed.add(namespace)
         for machine in list(self.machines.values()):
-            machine.inbox.append(Synced())
-            self._enqueue(machine)
+            if namespace in ("", machine.namespace):
+                machine.inbox.append(Synced())
+                self._enqueue(machine)
+
+    def has_listed(self, namespace: str) -> bool:
+        """Whether all that exists in a namespace has been told."""
+        return "" in self._listed or namespace in self._listed
 
     def _concerned(self, obj: dict[str, Any]) -> Iterator[Machine]:
         metadata = obj["metadata"]
@@ -175,7 +181,7 @@ class Manager:
         machine = self.machines.get((namespace, name))
         if machine is None:
             memory = controller.start(self._options)
-            if self._synced:
+            if self.has_listed(namespace):
                 memory = controller.observe(memory, Synced(), self._now_s())
             machine = self.machines[namespace, name] = Machine(namespace, name, memory)
         return machine

@@ -160,6 +160,24 @@ def test_decisions_must_wait_until_everything_is_listed() -> None:
     run(body, cluster)
 
 
+def test_decisions_never_wait_for_other_namespaces() -> None:
+    cluster = Cluster()
+    other = stored("other")
+    other["metadata"]["namespace"] = "other"
+
+    async def body(manager: Manager) -> None:
+        manager.see("SEEN", stored("one"))
+        manager.see("SEEN", other)
+        manager.all_listed("default")
+        manager.see("SEEN", stored("two"))
+        await until(lambda: {"one", "two"} <= set(cluster.names(Create)) and not manager.depth)
+        assert "other" not in [name for name, _ in cluster.sent]
+        manager.all_listed("other")
+        await until(lambda: "other" in cluster.names(Create))
+
+    run(body, cluster)
+
+
 def test_events_of_one_moment_must_cost_one_turn() -> None:
     async def body(manager: Manager) -> None:
         manager.all_listed()

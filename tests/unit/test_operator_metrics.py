@@ -57,6 +57,8 @@ def filled() -> Metrics:
     @attrs.define
     class Followed:
         name: str = "pods"
+        namespace: str = "default"
+        synced: asyncio.Event = attrs.Factory(asyncio.Event)
         heard_at_s: float = attrs.Factory(time.monotonic)
 
     metrics.reflectors = [Followed()]  # type: ignore[list-item]

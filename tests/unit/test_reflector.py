@@ -353,10 +353,38 @@ def test_refusals_must_be_said_once_and_healing_too(
     server = Server([*[refusal(403, "pods is forbidden")] * 4, page()])
     follow(server, lambda told: server.watched)
     assert [record.message for record in caplog.records] == [
-        "cannot follow pods: 403: pods is forbidden",
-        "following pods again",
+        "cannot follow pods in namespace default: 403: pods is forbidden",
+        "following pods in namespace default again",
     ]
     assert hasty == [1, 2, 3, 4]
+
+
+def test_refusal_that_lasts_must_be_said_again_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hasty: list[int]
+) -> None:
+    monkeypatch.setattr(reflector_module, "REMIND_S", 0.0)
+    server = Server([*[refusal(403, "pods is forbidden")] * 3, page()])
+    follow(server, lambda told: server.watched)
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        "cannot follow pods in namespace default: 403: pods is forbidden"
+    ] * 3
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_kind_that_the_server_does_not_know_must_count_as_listed_where_it_is_optional(
+    optional: bool, hasty: list[int]
+) -> None:
+    server = Server([refusal(404, "not found")])
+
+    async def run() -> bool:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None, optional=optional)
+            task = asyncio.create_task(reflector.run())
+            await until(lambda: len(server.listed) > 2)
+            task.cancel()
+            return reflector.synced.is_set()
+
+    assert asyncio.run(run()) is optional
 
 
 def test_kinds_that_are_gone_must_be_listed_again_so_that_their_objects_are_gone() -> None:
