@@ -110,6 +110,11 @@ class Reflector:
         """Whether objects of that kind in that namespace are followed here."""
         return kind == self._resource.kind and self.namespace in ("", namespace)
 
+    def knows(self, namespace: str, name: str) -> bool:
+        """Whether it will be told when the object of this name is gone."""
+        key = f"{namespace}/{name}"
+        return key in self._known or key in self._expected
+
     async def run(self) -> None:
         """Follow until cancelled."""
         self.heard_at_s = time.monotonic()

@@ -112,12 +112,15 @@ class Manager:
         options: Options = Options(),
         may_write: Callable[[], bool] = lambda: True,
         want_nodes: Callable[[], None] = lambda: None,
+        is_followed: Callable[[Kind, str, str], bool] = lambda kind, namespace, name: True,
         watcher: Watcher | None = None,
         dry_run: Callable[[str], None] | None = None,
     ) -> None:
         """send: carries out an action. may_write: asked before each. want_nodes: called once nodes matter.
+        is_followed: whether it will be told when the object of this kind, namespace and name is gone.
         dry_run: given a line for each action instead of carrying it out."""
         self._send, self._options, self._may_write = send, options, may_write
+        self._is_followed = is_followed
         self._want_nodes, self._watcher, self._dry_run = want_nodes, watcher or Watcher(), dry_run
         self.machines: dict[Key, Machine] = {}
         self._queue: deque[Machine] = deque()
@@ -227,9 +230,20 @@ class Manager:
                 self._start(machine, action)
         self._set_alarm(machine, wake_at_s, now_s)
         self._watcher.turned(machine, before, time.perf_counter() - began_s)
-        if _is_forgotten(machine.memory) and self.machines.get(machine.key) is machine:
+        if self.machines.get(machine.key) is machine and self._is_forgotten(machine):
             del self.machines[machine.key]
             self._watcher.forgotten(machine)
+
+    def _is_forgotten(self, machine: Machine) -> bool:
+        """Whether nothing of a set is left that will be told of, and nothing is under way.
+
+        An object of somebody else's that stands in its way is in view by a read alone: nobody tells when it
+        is gone, and another set of the name would meet it anew.
+        """
+        memory = machine.memory
+        if not memory.synced or memory.lws is not None or memory.unreadable is not None or memory.pending:
+            return False
+        return not any(self._is_followed(kind, machine.namespace, name) for kind, name in _remains(memory))
 
     def _rest(self, machine: Machine, problem: Exception) -> None:
         """After a turn that failed: the next one later, with all that comes in between."""
@@ -356,18 +370,28 @@ def _newest(inbox: deque[Sight | dict[str, Any]]) -> deque[Sight | dict[str, Any
     return deque(kept.values())
 
 
-def _is_forgotten(memory: Memory) -> bool:
-    """Whether nothing of a set is left, and nothing is under way."""
-    return (
-        memory.synced
-        and memory.lws is None
-        and memory.unreadable is None
-        and memory.statefulset is None
-        and memory.service is None
-        and not memory.revisions
-        and not memory.pending
-        and all(memory.groups.get(index).group == Group(index) for index in indexes(memory.known))
-    )
+def _remains(memory: Memory) -> Iterator[tuple[Kind, str]]:
+    """Kind and name of each object that is in view beside the set itself."""
+    if memory.statefulset is not None:
+        yield "StatefulSet", memory.statefulset.name
+    if memory.service is not None:
+        yield "Service", memory.service.name
+    for name in memory.revisions:
+        yield "ControllerRevision", name
+    for index in indexes(memory.known):
+        yield from _members(memory.groups.get(index).group)
+
+
+def _members(group: Group) -> Iterator[tuple[Kind, str]]:
+    for pod in (group.leader, *group.workers):
+        if pod is not None:
+            yield "Pod", pod.name
+    if group.statefulset is not None:
+        yield "StatefulSet", group.statefulset.name
+    if group.service is not None:
+        yield "Service", group.service.name
+    for pod_group in group.pod_groups:
+        yield "PodGroup", pod_group.name
 
 
 def _tell(machine: Machine, action: Request) -> None:

@@ -83,6 +83,7 @@ class Leading:
             options=options,
             may_write=may_write,
             want_nodes=self._want_nodes,
+            is_followed=self._is_followed,
             watcher=metrics,
             dry_run=_print_line if dry_run else None,
         )
@@ -143,6 +144,12 @@ class Leading:
         if not self._follows_nodes and self._tasks is not None:
             self._follows_nodes = True
             self._tasks.create_task(self._nodes.run())
+
+    def _is_followed(self, kind: str, namespace: str, name: str) -> bool:
+        return any(
+            reflector.follows(kind, namespace) and reflector.knows(namespace, name)
+            for reflector in self._reflectors
+        )
 
     async def stop(self) -> None:
         """Let what has been sent be answered."""

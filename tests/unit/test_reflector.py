@@ -223,6 +223,22 @@ def test_object_that_only_an_answer_has_shown_must_be_gone_once_a_list_lacks_it(
     assert told == [seen("a", 1), gone("b")]
 
 
+def test_what_will_be_told_when_it_is_gone_must_be_known_and_nothing_else() -> None:
+    server, found = Server([page(pod("a", 1))]), []
+
+    async def run() -> None:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None, namespace="default", label=LABEL)
+            task = asyncio.create_task(reflector.run())
+            await until(lambda: server.watched)
+            task.cancel()
+            reflector.expect(pod("b", 99))
+            found.extend(reflector.knows("default", name) for name in "abc")
+
+    asyncio.run(run())
+    assert found == [True, True, False]
+
+
 def test_object_newer_than_a_list_never_is_gone_as_the_list_lacks_it() -> None:
     lists = [page(version=10), page(version=20)]
     server = Server(lists, [[event("ERROR", {"code": 410})], [None]])
