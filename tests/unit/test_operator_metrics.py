@@ -34,6 +34,7 @@ from lws_runtime.operator.metrics import Metrics
 from lws_runtime.operator.process import TokenReviews
 from lws_runtime.operator.self_signed import metrics_context
 from lws_runtime.tls import TlsSettings
+from lws_runtime.webhook.certificates import self_signed
 
 PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
 
@@ -283,6 +284,43 @@ def test_metrics_must_have_the_mounted_certificate_where_there_is_one(tmp_path: 
     with pytest.raises(OSError, match=r".+"):
         metrics_context(TlsSettings(), tmp_path)
     assert metrics_context(TlsSettings("VersionTLS13"), tmp_path / "none").minimum_version.name == "TLSv1_3"
+
+
+def test_mounted_certificate_that_is_renewed_must_be_served_to_new_connections(tmp_path: Path) -> None:
+    def put() -> bytes:
+        certificate, key = self_signed("metrics", now_s=time.time())
+        (tmp_path / "tls.crt").write_bytes(certificate)
+        (tmp_path / "tls.key").write_bytes(key)
+        return ssl.PEM_cert_to_DER_cert(certificate.decode())
+
+    async def served(port: int) -> bytes | None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        found: bytes | None = writer.get_extra_info("ssl_object").getpeercert(True)
+        writer.close()
+        await writer.wait_closed()
+        return found
+
+    async def nobody(_: str) -> int:
+        return 403
+
+    async def run() -> None:
+        first = put()
+        tls = metrics_context(TlsSettings(), tmp_path)
+        port = await serve_metrics(Address("127.0.0.1", 0), lambda: b"", tls=tls, allowed=nobody)
+        try:
+            assert await served(port.number) == first
+            second = put()
+            assert [await served(port.number) for _ in range(2)] == [second] * 2
+            (tmp_path / "tls.key").write_text("of no use")
+            assert await served(port.number) == second
+            third = put()
+            assert await served(port.number) == third
+        finally:
+            await port.cleanup()
+
+    asyncio.run(run())
 
 
 # -- probes
