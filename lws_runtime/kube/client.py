@@ -165,16 +165,16 @@ class Client:
         """
         if self._bucket is not None and not at_once:
             await self._bucket.take()
-        answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
-        if answer.code == 401 and await self._has_new_credentials():
-            answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
+        answer, proof = await self._send(method, path, body, content_type, params, timeout_s, may_send)
+        if answer.code == 401 and await self._has_new_credentials(proof):
+            answer, _ = await self._send(method, path, body, content_type, params, timeout_s, may_send)
         if self._observer is not None:
             self._observer(method, path, answer.code)
         return answer
 
-    async def _has_new_credentials(self) -> bool:
+    async def _has_new_credentials(self, refused: str) -> bool:
         try:
-            return await self._connection.refresh()
+            return await self._connection.refresh(refused)
         except (NoCluster, OSError, ValueError) as problem:
             _log.warning("no new credentials after the API server refused the old ones: %s", problem)
             return False
@@ -188,14 +188,17 @@ class Client:
         params: Mapping[str, str],
         timeout_s: float,
         may_send: Callable[[], bool],
-    ) -> Answer:
+    ) -> tuple[Answer, str]:
+        """What came back, and the Authorization header that went out."""
         assert self._session is not None
+        proof = ""
         try:
             headers = await self._connection.headers()
+            proof = headers.get("Authorization", "")
             if body is not None:
                 headers["Content-Type"] = content_type
             if not may_send():
-                return Answer(0, b"not sent: this process may no longer write")
+                return Answer(0, b"not sent: this process may no longer write"), proof
             async with self._session.request(
                 method,
                 self._connection.url + path,
@@ -206,10 +209,10 @@ class Client:
                 server_hostname=self._connection.server_name or None,
                 allow_redirects=False,
             ) as response:
-                return Answer(response.status, await response.read(), _retry_after_s(response))
+                return Answer(response.status, await response.read(), _retry_after_s(response)), proof
         except (NoCluster, aiohttp.ClientError, OSError, ValueError) as problem:
             distrusted = isinstance(problem, ssl.CertificateError | aiohttp.ClientConnectorCertificateError)
-            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted)
+            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted), proof
 
     @asynccontextmanager
     async def stream(
