@@ -84,6 +84,15 @@ class Answer:
         return tuple(str(cause.get("reason", "")) for cause in listed if isinstance(cause, dict))
 
 
+@attrs.frozen
+class Stream:
+    """An answer whose body is read as it comes: the HTTP status, and how long the server asked to wait."""
+
+    code: int
+    content: aiohttp.StreamReader
+    retry_after_s: float = 0.0
+
+
 class _Bucket:
     """Lets `qps` requests a second pass, and `burst` at once."""
 
@@ -217,7 +226,7 @@ class Client:
     @asynccontextmanager
     async def stream(
         self, path: str, params: Mapping[str, str], *, silence_s: float
-    ) -> AsyncIterator[tuple[int, aiohttp.StreamReader]]:
+    ) -> AsyncIterator[Stream]:
         """A GET whose body is read as it comes; it ends with an error after `silence_s` without a byte.
 
         Raises OSError, TimeoutError included, for what the network does, and for credentials that cannot be
@@ -234,7 +243,7 @@ class Client:
             async with self._get(path, params, headers, silence_s) as response:
                 if self._observer is not None:
                     self._observer("WATCH", path, response.status)
-                yield response.status, response.content
+                yield Stream(response.status, response.content, _retry_after_s(response))
         except aiohttp.ClientError as problem:
             raise OSError(str(problem) or type(problem).__name__) from problem
 

@@ -44,6 +44,7 @@ REMIND_S: Final = 600.0
 _WATCH_S: Final = (300, 600)
 _FIRST_BACK_OFF_S: Final = 0.8
 _LONGEST_BACK_OFF_S: Final = 30.0
+_LONGEST_ASKED_S: Final = 300.0
 _LONGEST_LINE: Final = 32 * 2**20  # etcd takes objects of 1.5 MiB, unless it is told otherwise
 _RESUMES: Final = 3  # failures in a row after which a watch is not taken up again, but begun with a list
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
@@ -57,11 +58,19 @@ class Expired(Exception):
 
 
 class Refused(Exception):
-    """The server does not let us: `code` and its words. is_unknown: it does not know the kind."""
+    """The server does not let us: `code`, its words, and how long it asked to wait. is_unknown: it does not
+    know the kind."""
 
-    def __init__(self, code: int, message: str, is_unknown: bool = False) -> None:
+    def __init__(
+        self, code: int, message: str, *, retry_after_s: float = 0.0, is_unknown: bool = False
+    ) -> None:
         super().__init__(message)
-        self.code, self.is_unknown = code, is_unknown
+        self.code, self.retry_after_s, self.is_unknown = code, retry_after_s, is_unknown
+
+    @classmethod
+    def by(cls, answer: Answer) -> Refused:
+        """As an answer says."""
+        return cls(answer.code, answer.message, retry_after_s=answer.retry_after_s)
 
 
 @attrs.frozen
@@ -120,7 +129,7 @@ class Reflector:
         self.heard_at_s = time.monotonic()
         failures, is_listed = 0, False
         while True:
-            began_s = time.monotonic()
+            began_s, asked_s = time.monotonic(), 0.0
             try:
                 if not is_listed:
                     await self._list()
@@ -140,6 +149,7 @@ class Reflector:
             except Refused as problem:
                 failures = 1 + (0 if _is_long(began_s) else failures)
                 is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
+                asked_s = problem.retry_after_s
                 if problem.is_unknown and self._optional:
                     self.synced.set()
                 self._say(f"{problem.code}: {problem}")
@@ -147,7 +157,7 @@ class Reflector:
                 failures = 1 + (0 if _is_long(began_s) else failures)
                 is_listed = is_listed and failures < _RESUMES
                 self._say(str(problem) or type(problem).__name__)
-            await asyncio.sleep(back_off_s(failures))
+            await asyncio.sleep(pause_s(failures, asked_s))
 
     def expect(self, item: Object) -> None:
         """An answer to a request has shown an object, which no list and no watch need have shown yet."""
@@ -200,13 +210,10 @@ class Reflector:
             raise Expired("the list took too long to be read page by page")
         if answer.code == 404:
             root = self._resource.root.removeprefix("/apis/")
-            raise Refused(
-                404,
-                f"the server has no {self.name} of {root}: is their CustomResourceDefinition missing?",
-                True,
-            )
+            problem = f"the server has no {self.name} of {root}: is their CustomResourceDefinition missing?"
+            raise Refused(404, problem, is_unknown=True)
         if not answer.ok:
-            raise Refused(answer.code, answer.message)
+            raise Refused.by(answer)
 
     # -- watches
 
@@ -218,13 +225,14 @@ class Reflector:
             "timeoutSeconds": str(random.randint(*_WATCH_S)),
             **self._selector,
         }
-        async with self._client.stream(self._path, params, silence_s=SILENCE_S) as (code, content):
-            if code != 200:
-                answer = Answer(code, await content.read(4096))
-                raise Expired(answer.message) if code == 410 else Refused(code, answer.message)
+        async with self._client.stream(self._path, params, silence_s=SILENCE_S) as stream:
+            if stream.code != 200:
+                answer = Answer(stream.code, await stream.content.read(4096), stream.retry_after_s)
+                raise Expired(answer.message) if answer.code == 410 else Refused.by(answer)
             self._recovered()
+            self.heard_at_s = time.monotonic()  # where nothing happens, the next sign comes in a minute
             lines = Lines(_LONGEST_LINE)
-            async for piece in content.iter_any():
+            async for piece in stream.content.iter_any():
                 self.heard_at_s = time.monotonic()
                 try:
                     complete = lines.feed(piece)
@@ -284,6 +292,12 @@ def back_off_s(failures: int) -> float:
     """How long to wait after so many failures in a row: 0.8 s doubling to 30 s, less up to half by chance."""
     longest_s = min(_LONGEST_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(max(failures - 1, 0), 10))
     return longest_s * random.uniform(0.5, 1.0)
+
+
+def pause_s(failures: int, asked_s: float) -> float:
+    """How long to wait after so many failures in a row, where the server asked for `asked_s`: no less than
+    that, but for what would leave us blind for long."""
+    return max(back_off_s(failures), min(asked_s, _LONGEST_ASKED_S))
 
 
 def _is_covered(version: str, listed: str) -> bool:

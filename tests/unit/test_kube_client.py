@@ -264,8 +264,8 @@ def test_watches_never_keep_requests_out(monkeypatch: pytest.MonkeyPatch) -> Non
         return response
 
     async def watch(client: Client) -> None:
-        async with client.stream("/watch", {}, silence_s=10) as (_, content):
-            await content.read()
+        async with client.stream("/watch", {}, silence_s=10) as stream:
+            await stream.content.read()
 
     async def run() -> Answer:
         async with serving(hang) as url, client_of(url, qps=None) as client:
@@ -311,9 +311,9 @@ def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: 
         async with (
             speaking(*said, silent=silent) as url,
             client_of(url) as client,
-            client.stream("/", {}, silence_s=0.2) as (_, content),
+            client.stream("/", {}, silence_s=0.2) as stream,
         ):
-            await content.read()
+            await stream.content.read()
 
     with pytest.raises(OSError, match=r".+"):
         asyncio.run(run())

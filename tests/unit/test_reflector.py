@@ -17,7 +17,7 @@ from loopback import answer, client_of, refusal, serving, until
 
 from lws_runtime.kube import reflector as reflector_module
 from lws_runtime.kube.lines import Lines, TooLong
-from lws_runtime.kube.reflector import Identity, Reflector, back_off_s
+from lws_runtime.kube.reflector import Identity, Reflector, back_off_s, pause_s
 from lws_runtime.kube.resources import RESOURCES
 
 LABEL = "leaderworkerset.sigs.k8s.io/name"
@@ -46,7 +46,8 @@ def bookmark(version: int) -> bytes:
 
 def again(response: web.Response) -> web.Response:
     """The same answer: one object answers once."""
-    return web.Response(status=response.status, text=response.text)
+    asked = {name: value for name, value in response.headers.items() if name == "Retry-After"}
+    return web.Response(status=response.status, text=response.text, headers=asked)
 
 
 Item = dict[str, Any]
@@ -373,6 +374,49 @@ def test_refusals_must_be_said_once_and_healing_too(
         "following pods in namespace default again",
     ]
     assert hasty == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("what", ["list", "watch"])
+def test_wait_that_the_server_asks_for_must_be_kept(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    asked: list[float] = []
+
+    def moment(_: int, asked_s: float) -> float:
+        asked.append(asked_s)
+        return 0.01
+
+    monkeypatch.setattr(reflector_module, "pause_s", moment)
+    busy = refusal(429, "too many requests")
+    busy.headers["Retry-After"] = "10"
+    server = Server([busy, page()]) if what == "list" else Server([page()], [busy, [None]])
+    follow(server, lambda told: len(server.asked) == 3)
+    assert asked == [10.0]
+
+
+def test_wait_must_be_the_longer_one_and_never_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector_module, "back_off_s", lambda failures: 2.0)
+    assert [pause_s(1, asked_s) for asked_s in (0.0, 1.0, 10.0, 99999.0)] == [2.0, 2.0, 10.0, 300.0]
+
+
+def test_watch_that_begins_must_count_as_heard() -> None:
+    """One that is taken up where nothing happens is silent for up to a minute, and not in trouble."""
+    server = Server([page()], [[bookmark(11)], [None]])
+
+    async def run() -> None:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None)
+            task = asyncio.create_task(reflector.run())
+            watch = reflector._watch
+
+            async def unheard() -> None:
+                reflector.heard_at_s = 0.0
+                await watch()
+
+            reflector._watch = unheard  # type: ignore[method-assign]
+            await until(lambda: len(server.watched) == 2)
+            await until(lambda: reflector.heard_at_s != 0.0)
+            task.cancel()
+
+    asyncio.run(run())
 
 
 def test_refusal_that_lasts_must_be_said_again_from_time_to_time(
