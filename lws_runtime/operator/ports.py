@@ -36,6 +36,7 @@ _ACCEPT_AGAIN_S: Final = 0.5
 _BACKLOG: Final = 128
 
 _log = logging.getLogger(__name__)
+_NOBODY: Final = logging.Logger("nobody", logging.CRITICAL)  # aiohttp has a traceback for whatever is no HTTP
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -54,12 +55,20 @@ class Port(web.Server):
 
     def __init__(self, listener: socket.socket, handler: Handler, tls: ssl.SSLContext | None) -> None:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            response = await handler(request)
+            try:
+                response = await handler(request)
+            except Exception as problem:
+                _log.exception("a bug: a request failed with %s", type(problem).__name__)
+                response = web.Response(text="Internal Server Error", status=500)
             response.force_close()
             return response
 
         super().__init__(
-            answer, request_factory=self._note_request, access_log=None, lingering_time=_LINGER_S
+            answer,
+            request_factory=self._note_request,
+            access_log=None,
+            lingering_time=_LINGER_S,
+            logger=_NOBODY,
         )
         self._listener, self._tls = listener, tls
         self._guests: dict[Any, _Guest] = {}  # by aiohttp's handler, the oldest first

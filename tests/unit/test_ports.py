@@ -178,6 +178,35 @@ def test_requests_that_are_none_of_the_ports_must_be_refused() -> None:
     run(probes, body)
 
 
+@pytest.mark.parametrize("said", [b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"])
+def test_what_is_no_request_must_be_refused_and_never_is_logged(
+    caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    async def body(port: Port) -> None:
+        reader = await connect(port)
+        WRITERS[-1].write(said)
+        assert b" 400 Bad Request" in await reader.read()
+        await settled(port, 0)
+
+    run(probes, body)
+    assert caplog.records == []
+
+
+def test_bug_in_an_answer_must_be_logged_and_answered(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_: web.BaseRequest) -> web.Response:
+        raise ZeroDivisionError
+
+    async def port() -> Port:
+        return open_port(HERE, fail, None)
+
+    async def body(port: Port) -> None:
+        assert (await ask(port, "/")).startswith("HTTP/1.1 500 ")
+
+    run(port, body)
+    assert [record.message for record in caplog.records] == ["a bug: a request failed with ZeroDivisionError"]
+    assert caplog.records[0].exc_info
+
+
 def test_port_that_takes_no_connection_for_a_while_must_say_so_once_and_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
