@@ -349,7 +349,7 @@ class _Reader:
             certificates=self._certificates(),
             client=self._client(),
             gang_scheduling=self._gang_scheduling(),
-            namespaces=tuple(self._namespaces()),
+            namespaces=tuple(dict.fromkeys(self._namespaces())),
             dry_run=self._switch("lws.dryRun", False),
             recreation_limit=self._count("lws.recreationLimit"),
             exclusive_across_namespaces=self._switch("lws.exclusivePlacementAcrossNamespaces", False),
@@ -396,11 +396,15 @@ class _Reader:
         return found
 
     def _health(self) -> HealthSettings:
-        return HealthSettings(
+        found = HealthSettings(
             self._address("health.healthProbeBindAddress", ":8081"),
             self._endpoint("health.readinessEndpointName", "/readyz"),
             self._endpoint("health.livenessEndpointName", "/healthz"),
         )
+        if found.readiness_path == found.liveness_path:  # a replica that waits would be killed
+            detail = "must not be readinessEndpointName"
+            self._fault("health.livenessEndpointName", "Invalid", detail, found.liveness_path)
+        return found
 
     def _tls(self) -> TlsSettings:
         version = self._text("tls.minVersion", "")

@@ -54,8 +54,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     ctx.exit()
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
+version_option: Final = click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -63,6 +62,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     callback=_print_version,
     help="Print the version and exit.",
 )
+"""For `lws`, and for `lws operator`, which the flags of the Go controller must fit."""
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 def main() -> None:
     """LeaderWorkerSet: check, render and simulate sets without a cluster, or run their operator in one.
 

@@ -16,6 +16,7 @@ from lws_core.values import FrozenMap, Json
 from lws_runtime.config import FLAGS, BadConfiguration, Flag, Settings, load_settings
 from lws_runtime.operator import logs
 
+from . import version_option
 from .loading import BadInput, say
 
 EXIT_CLUSTER: Final = 1
@@ -23,8 +24,12 @@ _END_S: Final = 4.7
 _NUMBERS: Final = {"kube-api-qps": float, "kube-api-burst": int, "recreation-limit": int}
 _SWITCHES: Final = ("leader-elect", "dry-run", "exclusive-placement-across-namespaces")
 _VERBOSE: Final = 3  # --zap-log-level from which on everything is told
-_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
-_PANIC: Final = logging.CRITICAL  # for stack traces alone: nothing is logged at it, so there are none
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "error": logging.ERROR,
+    "panic": logging.CRITICAL,  # nothing is logged at it: silence, or no stack traces
+}
 
 
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,13 +54,14 @@ def _option(flag: Flag) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 @click.command()
 @click.option("--config", metavar="FILE", help="The configuration file, docs/operator.md.")
 @click.option("--kubeconfig", metavar="FILE", default="", help="How to reach the cluster.")
+@version_option
 @_flags
-@click.option("--zap-log-level", default="info", help="debug, info, error, or a number: 3 tells everything.")
+@click.option("--zap-log-level", default="info", help="debug, info, error, panic, or a number: 3 tells all.")
 @click.option("--zap-encoder", type=click.Choice(["json", "console"]), help="Form of log lines.")
 @click.option("--zap-devel", type=click.BOOL, is_flag=False, flag_value="true", help="Log for people.")
 @click.option(
     "--zap-stacktrace-level",
-    type=click.Choice([*_LEVELS, "panic"], case_sensitive=False),
+    type=click.Choice([*_LEVELS], case_sensitive=False),
     help="Level from which on lines have stack traces.",
 )
 @click.option(
@@ -95,7 +101,7 @@ def command(
     except ImportError as problem:
         raise BadInput([f"{problem.name} is missing: pip install 'leaderworkerset[operator]'"]) from None
     is_console = zap_encoder == "console" or (zap_devel and not zap_encoder)
-    stacktrace_level = None if zap_stacktrace_level is None else _LEVELS.get(zap_stacktrace_level, _PANIC)
+    stacktrace_level = None if zap_stacktrace_level is None else _LEVELS[zap_stacktrace_level]
     logs.set_up(level, "console" if is_console else "json", zap_time_encoding or "", stacktrace_level)
     try:
         ended_well = _run(serve, settings, kubeconfig)
@@ -132,8 +138,8 @@ def _given(flags: dict[str, Any]) -> FrozenMap[Json]:
 
 
 def _level(text: str) -> int:
-    if text in _LEVELS:
-        return _LEVELS[text]
+    if text.lower() in _LEVELS:
+        return _LEVELS[text.lower()]
     if text.isdecimal():
         return logging.DEBUG if int(text) >= _VERBOSE else logging.INFO
-    raise BadInput([f"--zap-log-level: {text!r} is not debug, info, error or a number"])
+    raise BadInput([f"--zap-log-level: {text!r} is not debug, info, error, panic or a number"])

@@ -84,6 +84,15 @@ class Answer:
         return tuple(str(cause.get("reason", "")) for cause in listed if isinstance(cause, dict))
 
 
+@attrs.frozen
+class Stream:
+    """An answer whose body is read as it comes: the HTTP status, and how long the server asked to wait."""
+
+    code: int
+    content: aiohttp.StreamReader
+    retry_after_s: float = 0.0
+
+
 class _Bucket:
     """Lets `qps` requests a second pass, and `burst` at once."""
 
@@ -165,16 +174,16 @@ class Client:
         """
         if self._bucket is not None and not at_once:
             await self._bucket.take()
-        answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
-        if answer.code == 401 and await self._has_new_credentials():
-            answer = await self._send(method, path, body, content_type, params, timeout_s, may_send)
+        answer, proof = await self._send(method, path, body, content_type, params, timeout_s, may_send)
+        if answer.code == 401 and await self._has_new_credentials(proof):
+            answer, _ = await self._send(method, path, body, content_type, params, timeout_s, may_send)
         if self._observer is not None:
             self._observer(method, path, answer.code)
         return answer
 
-    async def _has_new_credentials(self) -> bool:
+    async def _has_new_credentials(self, refused: str) -> bool:
         try:
-            return await self._connection.refresh()
+            return await self._connection.refresh(refused)
         except (NoCluster, OSError, ValueError) as problem:
             _log.warning("no new credentials after the API server refused the old ones: %s", problem)
             return False
@@ -188,14 +197,17 @@ class Client:
         params: Mapping[str, str],
         timeout_s: float,
         may_send: Callable[[], bool],
-    ) -> Answer:
+    ) -> tuple[Answer, str]:
+        """What came back, and the Authorization header that went out."""
         assert self._session is not None
+        proof = ""
         try:
             headers = await self._connection.headers()
+            proof = headers.get("Authorization", "")
             if body is not None:
                 headers["Content-Type"] = content_type
             if not may_send():
-                return Answer(0, b"not sent: this process may no longer write")
+                return Answer(0, b"not sent: this process may no longer write"), proof
             async with self._session.request(
                 method,
                 self._connection.url + path,
@@ -206,15 +218,15 @@ class Client:
                 server_hostname=self._connection.server_name or None,
                 allow_redirects=False,
             ) as response:
-                return Answer(response.status, await response.read(), _retry_after_s(response))
+                return Answer(response.status, await response.read(), _retry_after_s(response)), proof
         except (NoCluster, aiohttp.ClientError, OSError, ValueError) as problem:
             distrusted = isinstance(problem, ssl.CertificateError | aiohttp.ClientConnectorCertificateError)
-            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted)
+            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted), proof
 
     @asynccontextmanager
     async def stream(
         self, path: str, params: Mapping[str, str], *, silence_s: float
-    ) -> AsyncIterator[tuple[int, aiohttp.StreamReader]]:
+    ) -> AsyncIterator[Stream]:
         """A GET whose body is read as it comes; it ends with an error after `silence_s` without a byte.
 
         Raises OSError, TimeoutError included, for what the network does, and for credentials that cannot be
@@ -231,7 +243,7 @@ class Client:
             async with self._get(path, params, headers, silence_s) as response:
                 if self._observer is not None:
                     self._observer("WATCH", path, response.status)
-                yield response.status, response.content
+                yield Stream(response.status, response.content, _retry_after_s(response))
         except aiohttp.ClientError as problem:
             raise OSError(str(problem) or type(problem).__name__) from problem
 

@@ -37,8 +37,9 @@ class Credentials(Protocol):
     async def authorization(self) -> str:
         """The value of the Authorization header; "" for none. Raises NoCluster where it cannot be had."""
 
-    async def refresh(self) -> bool:
-        """Get new ones, as the server has refused those; whether they are others."""
+    async def refresh(self, refused: str) -> bool:
+        """Get new ones, as the server has refused those of this header, unless there are others already;
+        whether there are others now."""
 
 
 class Connection:
@@ -82,16 +83,21 @@ class Connection:
             return {"Authorization": f"Bearer {self._token}"}
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
-    async def refresh(self) -> bool:
-        """Get new credentials after the server refused the old ones; False where there are no others.
+    async def refresh(self, refused: str) -> bool:
+        """Get new credentials after the server refused those with this Authorization header; False where
+        there are no others.
 
-        Raises as `headers` does.
+        Of several requests that are refused at once the first has them read again, and all learn that there
+        are others. Raises as `headers` does.
         """
         if self._plugin is not None:
-            return await self._plugin.refresh()
-        before, self._read_at_s = self._token, -_TOKEN_AGE_S
-        await self.headers()
-        return self._token != before
+            return await self._plugin.refresh(refused)
+        if await self._authorization() == refused:
+            self._read_at_s = -_TOKEN_AGE_S
+        return await self._authorization() != refused
+
+    async def _authorization(self) -> str:
+        return (await self.headers()).get("Authorization", "")
 
 
 class AuthProvider:
@@ -105,25 +111,28 @@ class AuthProvider:
         """The header's value; a new one when the old one has expired. Raises NoCluster."""
         return await asyncio.to_thread(self._authorization)
 
-    async def refresh(self) -> bool:
+    async def refresh(self, refused: str) -> bool:
         """Load it anew."""
-        before = await self.authorization()
-        self._configuration = None
-        return await self.authorization() != before
+        if await self.authorization() == refused:
+            self._configuration = None
+        return await self.authorization() != refused
 
     def _authorization(self) -> str:
         from kubernetes import client, config  # noqa: PLC0415  # slow to import, and hardly ever needed
 
-        if self._configuration is None:
-            loaded: Any = client.Configuration()
-            load_kube_config: Any = config.load_kube_config
-            try:
+        try:
+            if self._configuration is None:
+                loaded: Any = client.Configuration()
+                load_kube_config: Any = config.load_kube_config
                 load_kube_config(self._path, self._context, loaded)
-            except (config.ConfigException, OSError, ValueError) as problem:
-                raise NoCluster(f"kubeconfig {self._path}: {problem}") from None
-            self._configuration = loaded
-        # The package has called it both; its newer releases the former.
-        return str(self._configuration.get_api_key_with_prefix("BearerToken", "authorization") or "")
+                self._configuration = loaded
+            # The package has called it both; its newer releases the former.
+            return str(self._configuration.get_api_key_with_prefix("BearerToken", "authorization") or "")
+        except (
+            Exception
+        ) as problem:  # whatever it and what it asks with raise where an issuer does not answer
+            words = " ".join(str(problem).split())[:300]
+            raise NoCluster(f"kubeconfig {self._path}: {words or type(problem).__name__}") from None
 
 
 def connect(kubeconfig: str = "", environment: Mapping[str, str] = os.environ) -> Connection:

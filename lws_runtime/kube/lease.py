@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from datetime import UTC, datetime
@@ -161,7 +162,8 @@ class Lease:
         changes = int(before.get("leaseTransitions") or 0)
         return {
             "holderIdentity": self._settings.identity,
-            "leaseDurationSeconds": max(1, round(self._settings.duration_s)),
+            # Never less than we count on: others believe the record, which holds whole seconds.
+            "leaseDurationSeconds": max(1, math.ceil(self._settings.duration_s)),
             "acquireTime": before.get("acquireTime") if ours else _now(),
             "renewTime": _now(),
             "leaseTransitions": changes if ours or not before else changes + 1,

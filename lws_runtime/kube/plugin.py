@@ -55,16 +55,21 @@ class ExecPlugin:
             async with self._lock:
                 if time.time() >= self._expires_s:  # nobody has run it while we waited
                     await self._run()
+        return self._header()
+
+    def _header(self) -> str:
         token = self._given.get("token")
         return f"Bearer {token}" if token else ""
 
-    async def refresh(self) -> bool:
-        """Run it anew, unless it has just run; whether it gave something else. Raises NoCluster."""
+    async def refresh(self, refused: str) -> bool:
+        """Run it anew, unless it has just run or has given something else than what was refused; whether it
+        has. Raises NoCluster."""
         before = dict(self._given)
         async with self._lock:
-            if self._given == before and time.monotonic() - self._ran_at_s >= _MOST_OFTEN_S:
+            is_old = self._header() == refused and self._given == before
+            if is_old and time.monotonic() - self._ran_at_s >= _MOST_OFTEN_S:
                 await self._run()
-        return self._given != before
+        return self._header() != refused or self._given != before
 
     async def _run(self) -> None:
         said = await self._output()

@@ -9,7 +9,8 @@ followed by a back-off with jitter.
 Guarantees: every object that exists is told at least once; each object's states are told in order; an object
 that is gone is told as gone, with the UID and the owner that it had; one that goes from one owner to another
 is gone for the first. Unchanged objects of a list are told once. `synced` is set when the first list has been
-told. Of an object that was told, its name, UID, version and owner are kept, and nothing else.
+told, or when the server does not know an optional kind: there is nothing of it then. Of an object that was
+told, its name, UID, version and owner are kept, and nothing else.
 
 Whoever hears of objects by answers to its own requests too says so by `expect`. One that came and went while
 no watch ran is in no list and in no event: it is told as gone by the first list that should have it.
@@ -38,9 +39,12 @@ _log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 SILENCE_S: Final = 75.0  # the server sends a bookmark every minute
+REMIND_S: Final = 600.0
+"""How often a trouble that lasts is told again."""
 _WATCH_S: Final = (300, 600)
 _FIRST_BACK_OFF_S: Final = 0.8
 _LONGEST_BACK_OFF_S: Final = 30.0
+_LONGEST_ASKED_S: Final = 300.0
 _LONGEST_LINE: Final = 32 * 2**20  # etcd takes objects of 1.5 MiB, unless it is told otherwise
 _RESUMES: Final = 3  # failures in a row after which a watch is not taken up again, but begun with a list
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
@@ -54,11 +58,19 @@ class Expired(Exception):
 
 
 class Refused(Exception):
-    """The server does not let us, or does not know the kind: `code` and its words."""
+    """The server does not let us: `code`, its words, and how long it asked to wait. is_unknown: it does not
+    know the kind."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(
+        self, code: int, message: str, *, retry_after_s: float = 0.0, is_unknown: bool = False
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.retry_after_s, self.is_unknown = code, retry_after_s, is_unknown
+
+    @classmethod
+    def by(cls, answer: Answer) -> Refused:
+        """As an answer says."""
+        return cls(answer.code, answer.message, retry_after_s=answer.retry_after_s)
 
 
 @attrs.frozen
@@ -71,7 +83,10 @@ class Identity:
 
 
 class Reflector:
-    """Follows one kind in one namespace, or in all for "". `label`: only objects that have this label."""
+    """Follows one kind in one namespace, or in all for "". `label`: only objects that have this label.
+
+    optional: a cluster may be without this kind.
+    """
 
     def __init__(
         self,
@@ -81,15 +96,16 @@ class Reflector:
         *,
         namespace: str = "",
         label: str = "",
+        optional: bool = False,
     ) -> None:
         self._client, self._resource, self._handler = client, resource, handler
-        self._namespace = namespace
+        self.namespace, self._optional = namespace, optional
         self._path, self._label = resource.path(namespace), label
         self._selector = {"labelSelector": label} if label else {}
         self._known: dict[str, Identity] = {}
         self._expected: dict[str, Identity] = {}
         self._version = ""
-        self._trouble = ""
+        self._trouble, self._told_at_s = "", 0.0
         self.synced = asyncio.Event()
         self.heard_at_s: float | None = None
         """Monotonic, of the last sign of life; of the beginning before the first. None: not begun."""
@@ -101,14 +117,19 @@ class Reflector:
 
     def follows(self, kind: str, namespace: str) -> bool:
         """Whether objects of that kind in that namespace are followed here."""
-        return kind == self._resource.kind and self._namespace in ("", namespace)
+        return kind == self._resource.kind and self.namespace in ("", namespace)
+
+    def knows(self, namespace: str, name: str) -> bool:
+        """Whether it will be told when the object of this name is gone."""
+        key = f"{namespace}/{name}"
+        return key in self._known or key in self._expected
 
     async def run(self) -> None:
         """Follow until cancelled."""
         self.heard_at_s = time.monotonic()
         failures, is_listed = 0, False
         while True:
-            began_s = time.monotonic()
+            began_s, asked_s = time.monotonic(), 0.0
             try:
                 if not is_listed:
                     await self._list()
@@ -128,12 +149,15 @@ class Reflector:
             except Refused as problem:
                 failures = 1 + (0 if _is_long(began_s) else failures)
                 is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
+                asked_s = problem.retry_after_s
+                if problem.is_unknown and self._optional:
+                    self.synced.set()
                 self._say(f"{problem.code}: {problem}")
             except OSError as problem:
                 failures = 1 + (0 if _is_long(began_s) else failures)
                 is_listed = is_listed and failures < _RESUMES
                 self._say(str(problem) or type(problem).__name__)
-            await asyncio.sleep(back_off_s(failures))
+            await asyncio.sleep(pause_s(failures, asked_s))
 
     def expect(self, item: Object) -> None:
         """An answer to a request has shown an object, which no list and no watch need have shown yet."""
@@ -142,14 +166,20 @@ class Reflector:
             self._expected[_key(item)] = _identity(item, self._label)
 
     def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            _log.warning("cannot follow %s: %s", self.name, trouble)
+        """Tell a trouble once, and again from time to time while it lasts."""
+        now_s = time.monotonic()
+        if trouble != self._trouble or now_s - self._told_at_s >= REMIND_S:
+            _log.warning("cannot follow %s: %s", self._title(), trouble)
+            self._told_at_s = now_s
         self._trouble = trouble
 
     def _recovered(self) -> None:
         if self._trouble:
-            _log.info("following %s again", self.name)
+            _log.info("following %s again", self._title())
         self._trouble = ""
+
+    def _title(self) -> str:
+        return f"{self.name} in namespace {self.namespace}" if self.namespace else self.name
 
     # -- lists
 
@@ -178,8 +208,12 @@ class Reflector:
             raise OSError(answer.message)
         if answer.code == 410:
             raise Expired("the list took too long to be read page by page")
+        if answer.code == 404:
+            root = self._resource.root.removeprefix("/apis/")
+            problem = f"the server has no {self.name} of {root}: is their CustomResourceDefinition missing?"
+            raise Refused(404, problem, is_unknown=True)
         if not answer.ok:
-            raise Refused(answer.code, answer.message)
+            raise Refused.by(answer)
 
     # -- watches
 
@@ -191,13 +225,14 @@ class Reflector:
             "timeoutSeconds": str(random.randint(*_WATCH_S)),
             **self._selector,
         }
-        async with self._client.stream(self._path, params, silence_s=SILENCE_S) as (code, content):
-            if code != 200:
-                answer = Answer(code, await content.read(4096))
-                raise Expired(answer.message) if code == 410 else Refused(code, answer.message)
+        async with self._client.stream(self._path, params, silence_s=SILENCE_S) as stream:
+            if stream.code != 200:
+                answer = Answer(stream.code, await stream.content.read(4096), stream.retry_after_s)
+                raise Expired(answer.message) if answer.code == 410 else Refused.by(answer)
             self._recovered()
+            self.heard_at_s = time.monotonic()  # where nothing happens, the next sign comes in a minute
             lines = Lines(_LONGEST_LINE)
-            async for piece in content.iter_any():
+            async for piece in stream.content.iter_any():
                 self.heard_at_s = time.monotonic()
                 try:
                     complete = lines.feed(piece)
@@ -257,6 +292,12 @@ def back_off_s(failures: int) -> float:
     """How long to wait after so many failures in a row: 0.8 s doubling to 30 s, less up to half by chance."""
     longest_s = min(_LONGEST_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(max(failures - 1, 0), 10))
     return longest_s * random.uniform(0.5, 1.0)
+
+
+def pause_s(failures: int, asked_s: float) -> float:
+    """How long to wait after so many failures in a row, where the server asked for `asked_s`: no less than
+    that, but for what would leave us blind for long."""
+    return max(back_off_s(failures), min(asked_s, _LONGEST_ASKED_S))
 
 
 def _is_covered(version: str, listed: str) -> bool:

@@ -5,31 +5,29 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
 
 from aiohttp import web
 
 from lws_runtime.config import Address
 
 from .metrics import CONTENT_TYPE
-
-_LAST_ANSWERS_S: Final = 0.3  # how long a server that ends waits for what it is answering
+from .ports import Handler, Port, open_port
 
 Check = Callable[[], str]
 """Why something is not as it should be, "" where it is."""
 
 
-async def serve_probes(address: Address, *, ready_path: str, live_path: str, ready: Check) -> web.AppRunner:
-    """Serve the probes until the runner is cleaned up. Raises OSError where the address is taken."""
+async def serve_probes(address: Address, *, ready_path: str, live_path: str, ready: Check) -> Port:
+    """Serve the probes until the port is cleaned up. Raises OSError where the address is taken."""
 
-    async def is_live(_: web.Request) -> web.Response:
+    async def is_live(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ok")
 
-    async def is_ready(_: web.Request) -> web.Response:
+    async def is_ready(_: web.BaseRequest) -> web.Response:
         problem = ready()
         return web.Response(text=problem or "ok", status=503 if problem else 200)
 
-    return await _serve(address, {live_path: is_live, ready_path: is_ready}, None)
+    return _serve(address, {live_path: is_live, ready_path: is_ready}, None)
 
 
 async def serve_metrics(
@@ -38,11 +36,11 @@ async def serve_metrics(
     *,
     tls: ssl.SSLContext | None,
     allowed: Callable[[str], Awaitable[int]],
-) -> web.AppRunner:
+) -> Port:
     """Serve /metrics to whoever `allowed` answers 200 about, given the bearer token of the request; others
     get the status that it answers. Raises OSError where the address is taken."""
 
-    async def metrics(request: web.Request) -> web.Response:
+    async def metrics(request: web.BaseRequest) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return web.Response(text="Unauthorized", status=401)
@@ -51,18 +49,20 @@ async def serve_metrics(
             return web.Response(text=HTTPStatus(status).phrase, status=status)
         return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
 
-    return await _serve(address, {"/metrics": metrics}, tls)
+    return _serve(address, {"/metrics": metrics}, tls)
 
 
-async def _serve(
+def _serve(
     address: Address,
-    routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]],
+    routes: dict[str, Handler],
     tls: ssl.SSLContext | None,
-) -> web.AppRunner:
-    application = web.Application()
-    for path, handler in routes.items():
-        application.router.add_get(path, handler)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_ANSWERS_S)
-    await runner.setup()
-    await web.TCPSite(runner, address.host or None, address.port, ssl_context=tls).start()
-    return runner
+) -> Port:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        handler = routes.get(request.path)
+        if handler is None:
+            return web.Response(text="Not Found", status=404)
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(text="Method Not Allowed", status=405, headers={"Allow": "GET, HEAD"})
+        return await handler(request)
+
+    return open_port(address, answer, tls)

@@ -14,7 +14,7 @@ from typing import Final, Literal
 Encoder = Literal["json", "console"]
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_QUIET: Final = ("aiohttp", "asyncio", "kubernetes", "urllib3")
+_QUIET: Final = ("aiohttp", "asyncio", "kubernetes")
 _LOGGING: Final = (__name__, "logging")
 
 
@@ -109,3 +109,6 @@ def set_up(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger("urllib3").setLevel(
+        logging.ERROR
+    )  # it warns of attempts; of their end we tell ourselves

@@ -4,8 +4,10 @@ Flow: a reflector tells of an object; it goes into the inbox of the set that it 
 the queue. A turn takes all that is in the inbox, looks once, and sends what the look wants; each answer goes
 into the inbox again. So many events in one moment cost one look, and no look waits for the network.
 
-Guarantees: one turn at a time; no decision before everything has been listed once; nothing is sent that
-`may_write` forbids; what goes wrong with one set holds up no other.
+Guarantees: one turn at a time; no decision before everything in the namespace has been listed once, whatever
+becomes of other namespaces; nothing is sent that `may_write` forbids; what goes wrong with one set holds up
+no other. A set whose requests hang, as in an admission webhook of somebody's, leaves the others slots to send
+theirs (slots.py).
 
 A bug in a turn is one set's trouble. Its exception is logged with the traceback and counted, and the set
 rests, from a second to 5 minutes, before its next turn. To end the process instead would let one odd object
@@ -39,6 +41,8 @@ from lws_core.options import Options
 from lws_core.reading import read
 from lws_core.sights import Answered, Gone, Outcome, Seen, Sight, Synced
 from lws_core.view import group_of
+
+from .slots import Slots
 
 _log = logging.getLogger(__name__)
 
@@ -108,19 +112,22 @@ class Manager:
         options: Options = Options(),
         may_write: Callable[[], bool] = lambda: True,
         want_nodes: Callable[[], None] = lambda: None,
+        is_followed: Callable[[Kind, str, str], bool] = lambda kind, namespace, name: True,
         watcher: Watcher | None = None,
         dry_run: Callable[[str], None] | None = None,
     ) -> None:
         """send: carries out an action. may_write: asked before each. want_nodes: called once nodes matter.
+        is_followed: whether it will be told when the object of this kind, namespace and name is gone.
         dry_run: given a line for each action instead of carrying it out."""
         self._send, self._options, self._may_write = send, options, may_write
+        self._is_followed = is_followed
         self._want_nodes, self._watcher, self._dry_run = want_nodes, watcher or Watcher(), dry_run
         self.machines: dict[Key, Machine] = {}
         self._queue: deque[Machine] = deque()
         self._wake = asyncio.Event()
-        self._synced = False
+        self._listed: set[str] = set()  # namespaces; "" stands for all
         self._is_stopped = False
-        self._slots = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._slots = Slots(_MOST_IN_FLIGHT)
         self._event_slots = asyncio.Semaphore(_MOST_EVENTS_IN_FLIGHT)
         self._sending: set[asyncio.Task[None]] = set()
         self._events_waiting = 0
@@ -149,12 +156,17 @@ class Manager:
             machine.inbox.append(sight)
             self._enqueue(machine)
 
-    def all_listed(self) -> None:
-        """Everything that exists has been told: turns may begin."""
-        self._synced = True
+    def all_listed(self, namespace: str = "") -> None:
+        """Everything that exists in a namespace, or in all for "", has been told: turns may begin there."""
+        self._listed.add(namespace)
         for machine in list(self.machines.values()):
-            machine.inbox.append(Synced())
-            self._enqueue(machine)
+            if namespace in ("", machine.namespace):
+                machine.inbox.append(Synced())
+                self._enqueue(machine)
+
+    def has_listed(self, namespace: str) -> bool:
+        """Whether all that exists in a namespace has been told."""
+        return "" in self._listed or namespace in self._listed
 
     def _concerned(self, obj: dict[str, Any]) -> Iterator[Machine]:
         metadata = obj["metadata"]
@@ -172,7 +184,7 @@ class Manager:
         machine = self.machines.get((namespace, name))
         if machine is None:
             memory = controller.start(self._options)
-            if self._synced:
+            if self.has_listed(namespace):
                 memory = controller.observe(memory, Synced(), self._now_s())
             machine = self.machines[namespace, name] = Machine(namespace, name, memory)
         return machine
@@ -218,9 +230,20 @@ class Manager:
                 self._start(machine, action)
         self._set_alarm(machine, wake_at_s, now_s)
         self._watcher.turned(machine, before, time.perf_counter() - began_s)
-        if _is_forgotten(machine.memory) and self.machines.get(machine.key) is machine:
+        if self.machines.get(machine.key) is machine and self._is_forgotten(machine):
             del self.machines[machine.key]
             self._watcher.forgotten(machine)
+
+    def _is_forgotten(self, machine: Machine) -> bool:
+        """Whether nothing of a set is left that will be told of, and nothing is under way.
+
+        An object of somebody else's that stands in its way is in view by a read alone: nobody tells when it
+        is gone, and another set of the name would meet it anew.
+        """
+        memory = machine.memory
+        if not memory.synced or memory.lws is not None or memory.unreadable is not None or memory.pending:
+            return False
+        return not any(self._is_followed(kind, machine.namespace, name) for kind, name in _remains(memory))
 
     def _rest(self, machine: Machine, problem: Exception) -> None:
         """After a turn that failed: the next one later, with all that comes in between."""
@@ -274,7 +297,7 @@ class Manager:
             _log.debug("no event %s: %s", action.event.reason, outcome.message, extra=_about(machine, action))
 
     async def _carry_out(self, machine: Machine, action: Request) -> None:
-        async with self._slots:
+        async with self._slots.one(machine.key):
             outcome = await self._try(machine, action)
         machine.reading.discard(action.ref)
         if outcome is not None:
@@ -347,18 +370,28 @@ def _newest(inbox: deque[Sight | dict[str, Any]]) -> deque[Sight | dict[str, Any
     return deque(kept.values())
 
 
-def _is_forgotten(memory: Memory) -> bool:
-    """Whether nothing of a set is left, and nothing is under way."""
-    return (
-        memory.synced
-        and memory.lws is None
-        and memory.unreadable is None
-        and memory.statefulset is None
-        and memory.service is None
-        and not memory.revisions
-        and not memory.pending
-        and all(memory.groups.get(index).group == Group(index) for index in indexes(memory.known))
-    )
+def _remains(memory: Memory) -> Iterator[tuple[Kind, str]]:
+    """Kind and name of each object that is in view beside the set itself."""
+    if memory.statefulset is not None:
+        yield "StatefulSet", memory.statefulset.name
+    if memory.service is not None:
+        yield "Service", memory.service.name
+    for name in memory.revisions:
+        yield "ControllerRevision", name
+    for index in indexes(memory.known):
+        yield from _members(memory.groups.get(index).group)
+
+
+def _members(group: Group) -> Iterator[tuple[Kind, str]]:
+    for pod in (group.leader, *group.workers):
+        if pod is not None:
+            yield "Pod", pod.name
+    if group.statefulset is not None:
+        yield "StatefulSet", group.statefulset.name
+    if group.service is not None:
+        yield "Service", group.service.name
+    for pod_group in group.pod_groups:
+        yield "PodGroup", pod_group.name
 
 
 def _tell(machine: Machine, action: Request) -> None:

@@ -174,6 +174,18 @@ class Metrics(Watcher, Collector):
             ("resource",),
             ages,
         )
+        missing: dict[tuple[str, ...], float] = {
+            (reflector.namespace, reflector.name): 1.0
+            for reflectors in self._followed().values()
+            for reflector in reflectors
+            if not reflector.synced.is_set()
+        }
+        yield _gauge(
+            "lws_not_listed",
+            "What has not been listed once: nothing is done in the namespace.",
+            ("namespace", "resource"),
+            missing,
+        )
         groups: dict[tuple[str, ...], float] = {}
         rolling: dict[tuple[str, ...], float] = {}
         stalled: dict[tuple[str, ...], float] = {}

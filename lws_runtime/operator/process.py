@@ -37,7 +37,7 @@ from lws_runtime.kube.client import Client
 from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
 from lws_runtime.kube.plugin import NoCluster
-from lws_runtime.kube.reflector import Reflector, back_off_s
+from lws_runtime.kube.reflector import REMIND_S, Reflector, back_off_s
 from lws_runtime.kube.resources import RESOURCES
 from lws_runtime.webhook.keeper import CertificateKeeper
 from lws_runtime.webhook.process import Webhooks, server_settings
@@ -51,6 +51,7 @@ from .self_signed import metrics_context
 _log = logging.getLogger(__name__)
 
 OLDEST_MINOR: Final = 27  # of Kubernetes 1: older ones ignore the start ordinal of StatefulSets
+_PATIENCE_S: Final = 30.0  # how long lists may take before it is said that they are waited for
 _ANSWERS_S: Final = 1.5
 _STOP_S: Final = 3.0  # answers and the lease, with some air
 _MOST_REVIEWS: Final = 8
@@ -82,6 +83,7 @@ class Leading:
             options=options,
             may_write=may_write,
             want_nodes=self._want_nodes,
+            is_followed=self._is_followed,
             watcher=metrics,
             dry_run=_print_line if dry_run else None,
         )
@@ -94,10 +96,12 @@ class Leading:
                 self.manager.see,
                 namespace=namespace,
                 label="" if kind == names.KIND else names.SET_NAME,
+                optional=kind == "PodGroup",
             )
             for namespace in namespaces or ("",)
             for kind in kinds
         ]
+        self._namespaces = namespaces or ("",)
         self._nodes = Reflector(client, RESOURCES["Node"], self.manager.see)
         self._tasks: asyncio.TaskGroup | None = None
         self._follows_nodes = False
@@ -110,18 +114,42 @@ class Leading:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             tasks.create_task(self.manager.run())
-            await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
-            self.manager.all_listed()
-            _log.info("all objects listed", extra={"sets": len(self.manager.machines)})
-            gc.collect()
-            gc.freeze()  # what has been listed is here to stay: a full collection of it costs long pauses
-            gc.set_threshold(_GC_THRESHOLD, 50, 100)
+            for namespace in self._namespaces:
+                tasks.create_task(self._begin(namespace))
+
+    async def _begin(self, namespace: str) -> None:
+        """Let the sets of a namespace, or of all for "", have their turns once all is listed there."""
+        of_it = [reflector for reflector in self._reflectors if reflector.namespace == namespace]
+        where = f" in namespace {namespace}" if namespace else ""
+        listed = asyncio.gather(*(reflector.synced.wait() for reflector in of_it))
+        try:
+            await asyncio.wait([listed], timeout=_PATIENCE_S)
+            while not listed.done():
+                missing = [reflector.name for reflector in of_it if not reflector.synced.is_set()]
+                _log.warning("nothing is done yet%s: not listed are %s", where, ", ".join(missing))
+                await asyncio.wait([listed], timeout=REMIND_S)
+        finally:
+            listed.cancel()
+        self.manager.all_listed(namespace)
+        count = sum(namespace in ("", of) for of, _ in self.manager.machines)
+        _log.info(
+            "all objects listed", extra={"sets": count} | ({"namespace": namespace} if namespace else {})
+        )
+        gc.collect()
+        gc.freeze()  # what has been listed is here to stay: a full collection of it costs long pauses
+        gc.set_threshold(_GC_THRESHOLD, 50, 100)
 
     def _want_nodes(self) -> None:
         """Nodes are followed once a set has asked for one."""
         if not self._follows_nodes and self._tasks is not None:
             self._follows_nodes = True
             self._tasks.create_task(self._nodes.run())
+
+    def _is_followed(self, kind: str, namespace: str, name: str) -> bool:
+        return any(
+            reflector.follows(kind, namespace) and reflector.knows(namespace, name)
+            for reflector in self._reflectors
+        )
 
     async def stop(self) -> None:
         """Let what has been sent be answered."""
@@ -488,19 +516,19 @@ async def _serve_probes(settings: Settings, waiting: _Waiting, stack: AsyncExitS
     if health.address is None:
         return
     try:
-        runner = await serve_probes(
+        port = await serve_probes(
             health.address, ready_path=health.readiness_path, live_path=health.liveness_path, ready=waiting
         )
     except OSError as problem:
         raise Unusable(f"health.healthProbeBindAddress: {problem.strerror or problem}") from None
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(port.cleanup)
 
 
 async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, stack: AsyncExitStack) -> None:
     if settings.metrics.address is None:
         return
     try:
-        runner = await serve_metrics(
+        port = await serve_metrics(
             settings.metrics.address,
             metrics.render,
             tls=metrics_context(settings.tls),
@@ -508,4 +536,4 @@ async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, s
         )
     except OSError as problem:
         raise Unusable(f"metrics.bindAddress: {problem.strerror or problem}") from None
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(port.cleanup)

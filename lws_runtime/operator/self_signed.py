@@ -6,18 +6,23 @@ import ssl
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lws_runtime.tls import TlsSettings, server_context
 from lws_runtime.webhook.certificates import self_signed
+from lws_runtime.webhook.server import Certificate
 
 MOUNTED: Final = Path("/tmp/k8s-metrics-server/serving-certs")
 
 
 def metrics_context(settings: TlsSettings, mounted: Path = MOUNTED) -> ssl.SSLContext:
-    """TLS with the mounted certificate, or with one made now. Raises OSError for files that will not do."""
+    """TLS with the mounted certificate, or with one made now. Raises OSError for files that will not do.
+
+    The mounted files are looked at with each connection: a pair that replaces them is served from then on.
+    """
     if (mounted / "tls.crt").exists():
-        return server_context(settings, mounted / "tls.crt", mounted / "tls.key")
+        server_context(settings, mounted / "tls.crt", mounted / "tls.key")  # raises, where Certificate waits
+        return _renewing(Certificate(mounted, settings))
     with tempfile.TemporaryDirectory(prefix="lws-") as folder:
         certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
         key.touch(mode=0o600)
@@ -25,3 +30,17 @@ def metrics_context(settings: TlsSettings, mounted: Path = MOUNTED) -> ssl.SSLCo
         certificate.write_bytes(pems[0])
         key.write_bytes(pems[1])
         return server_context(settings, certificate, key)
+
+
+def _renewing(certificate: Certificate) -> ssl.SSLContext:
+    certificate.look()
+    context = certificate.context
+    assert context is not None
+    hand_over: Any = context.sni_callback
+
+    def look_first(*handshake: Any) -> None:
+        certificate.look()
+        hand_over(*handshake)
+
+    context.sni_callback = look_first
+    return context

@@ -97,6 +97,8 @@ def test_namespaces_must_be_repeatable(served: Served) -> None:
     [
         (["--zap-log-level", "debug"], logging.DEBUG, "json"),
         (["--zap-log-level", "error"], logging.ERROR, "json"),
+        (["--zap-log-level=panic"], logging.CRITICAL, "json"),
+        (["--zap-log-level=DEBUG"], logging.DEBUG, "json"),
         (["--zap-log-level=2"], logging.INFO, "json"),
         (["--zap-log-level=5"], logging.DEBUG, "json"),
         (["--zap-devel"], logging.INFO, "console"),
@@ -138,7 +140,7 @@ def test_times_and_stack_traces_of_logs_must_be_as_the_flags_say(
     [
         (["--zap-time-encoding", "tomorrow"], "--zap-time-encoding"),
         (["--zap-stacktrace-level", "loud"], "--zap-stacktrace-level"),
-        (["--zap-log-level", "loud"], "--zap-log-level: 'loud' is not debug, info, error or a number"),
+        (["--zap-log-level", "loud"], "--zap-log-level: 'loud' is not debug, info, error, panic or a number"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--leader-elect-lease-duration", "soon"], "--leader-elect-lease-duration"),
         (["--namespace", "No Such"], "--namespace"),
@@ -180,6 +182,13 @@ def test_sigterm_must_end_it_with_0_before_anything_runs_and_do_nothing_at_the_e
         served.on_sigterm(signal.SIGTERM, None)
     assert ended.value.code == 0
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_version_must_be_told_as_by_lws_itself(served: Served) -> None:
+    served.kubeconfig = "not started"
+    own, general = (CliRunner().invoke(main, words) for words in (["operator", "--version"], ["--version"]))
+    assert (own.exit_code, own.output) == (0, general.output)
+    assert served.kubeconfig == "not started"
 
 
 def test_every_flag_must_be_told_by_help() -> None:

@@ -275,6 +275,25 @@ def test_addresses_must_have_a_port(address: str) -> None:
     assert line.startswith("metrics.bindAddress: Invalid value: ")
 
 
+def test_namespace_that_is_given_twice_must_count_once() -> None:
+    assert read_settings(document(lws={"namespaces": ["b", "a", "b"]})).namespaces == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"readinessEndpointName": "/x", "livenessEndpointName": "/x"},
+        {"readinessEndpointName": "/healthz"},
+        {"livenessEndpointName": "/readyz"},
+    ],
+)
+def test_probes_never_may_have_one_path(fields: dict[str, str]) -> None:
+    """A replica that is not ready would be killed."""
+    [line] = faults(health=fields)
+    assert line.startswith("health.livenessEndpointName: Invalid value: ")
+    assert line.endswith(": must not be readinessEndpointName")
+
+
 def test_names_of_certificates_must_be_right_only_where_they_are_used() -> None:
     names = {"webhookServiceName": "Service.x", "webhookSecretName": "Secret"}
     service, secret = faults(internalCertManagement=names)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from loopback import answer, client_of, refusal, serving, speaking
+from loopback import answer, client_of, refusal, serving, speaking, until
 
 from lws_runtime.kube import client as client_module
 from lws_runtime.kube.client import Answer, Client
@@ -143,6 +143,36 @@ def test_tokens_must_be_read_again_when_they_are_refused(tmp_path: Path) -> None
     assert given == ["Bearer old", "Bearer old", "Bearer new"]
 
 
+def test_requests_that_are_refused_at_once_must_all_be_sent_again(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old")
+    waiting: list[asyncio.Event] = []
+
+    async def only_new(request: web.Request) -> web.Response:
+        if request.headers["Authorization"] == "Bearer new":
+            return answer({})
+        if request.path != "/first":
+            waiting.append(asyncio.Event())
+            await waiting[-1].wait()
+        return refusal(401, "Unauthorized")
+
+    async def run() -> list[int]:
+        async with (
+            serving(only_new) as url,
+            client_of(url, connection=Connection(url, token_file=file)) as client,
+        ):
+            await client.request("GET", "/first")
+            file.write_text("new")
+            asking = [asyncio.create_task(client.request("GET", "/")) for _ in range(3)]
+            await until(lambda: len(waiting) == 3)
+            for number, event in enumerate(waiting, 1):  # one hears of it after the other
+                event.set()
+                await until(lambda number=number: sum(one.done() for one in asking) == number)
+            return [(await one).code for one in asking]
+
+    assert asyncio.run(run()) == [200, 200, 200]
+
+
 def test_credentials_that_cannot_be_had_never_raise_and_never_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,8 +264,8 @@ def test_watches_never_keep_requests_out(monkeypatch: pytest.MonkeyPatch) -> Non
         return response
 
     async def watch(client: Client) -> None:
-        async with client.stream("/watch", {}, silence_s=10) as (_, content):
-            await content.read()
+        async with client.stream("/watch", {}, silence_s=10) as stream:
+            await stream.content.read()
 
     async def run() -> Answer:
         async with serving(hang) as url, client_of(url, qps=None) as client:
@@ -281,9 +311,9 @@ def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: 
         async with (
             speaking(*said, silent=silent) as url,
             client_of(url) as client,
-            client.stream("/", {}, silence_s=0.2) as (_, content),
+            client.stream("/", {}, silence_s=0.2) as stream,
         ):
-            await content.read()
+            await stream.content.read()
 
     with pytest.raises(OSError, match=r".+"):
         asyncio.run(run())

@@ -198,8 +198,9 @@ def test_token_files_must_be_read_again_after_a_minute_and_when_refused(
         seen = [(await found.headers())["Authorization"]]
         file.write_text("two")
         seen.append((await found.headers())["Authorization"])
-        assert await found.refresh()
-        assert not await found.refresh()
+        assert await found.refresh("Bearer one")
+        assert await found.refresh("Bearer one")  # of another request that was refused at the same time
+        assert not await found.refresh("Bearer two")
         seen.append((await found.headers())["Authorization"])
         file.write_text("three")
         monkeypatch.setattr(connection_module, "_TOKEN_AGE_S", 0.0)
@@ -252,7 +253,8 @@ def test_plugin_must_run_again_when_its_token_expires_or_is_refused(
 
     async def run() -> list[str]:
         seen = [(await found.headers())["Authorization"] for _ in range(2)]
-        assert await found.refresh()
+        assert await found.refresh("Bearer 2")
+        assert await found.refresh("Bearer 2")
         return seen
 
     assert asyncio.run(run()) == ["Bearer 1", "Bearer 2"]
@@ -264,7 +266,7 @@ def test_plugin_never_runs_for_each_refusal(tmp_path: Path) -> None:
 
     async def run() -> list[bool]:
         await found.headers()
-        return [await found.refresh() for _ in range(5)]
+        return [await found.refresh("Bearer refused") for _ in range(5)]
 
     assert asyncio.run(run()) == [False] * 5
     assert runs(tmp_path) == 1
@@ -327,3 +329,21 @@ def test_auth_providers_must_come_from_the_kubernetes_package(tmp_path: Path) ->
         kubeconfig(tmp_path, user={"auth-provider": {"name": "oidc", "config": {"id-token": token}}})
     )
     assert headers(found) == {"Authorization": f"Bearer {token}"}
+
+
+def test_auth_provider_that_has_nobody_to_ask_must_be_one_line(tmp_path: Path) -> None:
+    """Its token has ended, and its issuer does not answer."""
+    ended = ".".join(("e30", b64encode(b'{"exp": 1}').decode().rstrip("="), "x"))
+    config = {
+        "id-token": ended,
+        "refresh-token": "secret",
+        "client-id": "x",
+        "client-secret": "secret",
+        "idp-issuer-url": "https://127.0.0.1:1",
+    }
+    found = connect(kubeconfig(tmp_path, user={"auth-provider": {"name": "oidc", "config": config}}))
+    with pytest.raises(NoCluster) as raised:
+        asyncio.run(found.prepare())
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)

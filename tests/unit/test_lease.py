@@ -51,6 +51,18 @@ def test_lease_must_be_made_where_there_is_none_and_be_renewed() -> None:
     assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("me", 1, 0)
 
 
+@pytest.mark.parametrize(("duration_s", "recorded"), [(15.0, 15), (1.4, 2), (10.2, 11), (0.3, 1)])
+def test_recorded_duration_never_is_shorter_than_the_one_counted_on(duration_s: float, recorded: int) -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        await Lease(client, attrs.evolve(settings("me"), duration_s=duration_s)).acquire()
+
+    run(leases, body)
+    assert leases.record is not None
+    assert leases.record["spec"]["leaseDurationSeconds"] == recorded
+
+
 def test_lease_of_another_never_is_taken_while_it_is_renewed() -> None:
     leases = Leases()
     leases.renew("other", 1)

@@ -109,3 +109,11 @@ def test_stack_traces_must_begin_at_the_level_asked_for(
     assert traced.startswith("Traceback (most recent call last):")
     assert alike.startswith("Traceback (most recent call last):")
     assert bare == "ValueError: why"
+
+
+def test_attempts_of_an_auth_provider_never_are_told(
+    set_up_logs: SetUp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logs("json")
+    logging.getLogger("urllib3.connectionpool").warning("Retrying after connection broken")
+    assert lines(capsys) == []

@@ -13,13 +13,15 @@ import attrs
 import pytest
 from building import a_set
 from loopback import until
+from machine import at_rest
 
 from lws_core import controller, names
 from lws_core.actions import Action, Create, Emit, Event, PatchStatus, Read, Ref
 from lws_core.controller import Look
 from lws_core.memory import Memory
+from lws_core.observed import Child
 from lws_core.sights import Outcome
-from lws_core.values import thaw
+from lws_core.values import evolve, thaw
 from lws_runtime.operator import manager as manager_module
 from lws_runtime.operator.manager import Machine, Manager, Watcher
 
@@ -160,6 +162,24 @@ def test_decisions_must_wait_until_everything_is_listed() -> None:
     run(body, cluster)
 
 
+def test_decisions_never_wait_for_other_namespaces() -> None:
+    cluster = Cluster()
+    other = stored("other")
+    other["metadata"]["namespace"] = "other"
+
+    async def body(manager: Manager) -> None:
+        manager.see("SEEN", stored("one"))
+        manager.see("SEEN", other)
+        manager.all_listed("default")
+        manager.see("SEEN", stored("two"))
+        await until(lambda: {"one", "two"} <= set(cluster.names(Create)) and not manager.depth)
+        assert "other" not in [name for name, _ in cluster.sent]
+        manager.all_listed("other")
+        await until(lambda: "other" in cluster.names(Create))
+
+    run(body, cluster)
+
+
 def test_events_of_one_moment_must_cost_one_turn() -> None:
     async def body(manager: Manager) -> None:
         manager.all_listed()
@@ -181,6 +201,58 @@ def test_sets_that_are_gone_must_be_forgotten() -> None:
         await until(lambda: not manager.machines)
 
     assert run(body).gone == ["one"]
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_foreign_object_that_nobody_follows_never_keeps_a_set_that_is_gone(followed: bool) -> None:
+    foreign = Child("Service", "one", "uid-foreign", "7", None, terminating=False)
+
+    @attrs.define
+    class Occupied(Cluster):
+        async def send(self, machine: Machine, action: Action) -> Outcome:
+            await super().send(machine, action)
+            if isinstance(action, Read):
+                return Outcome(200, foreign)
+            is_taken = isinstance(action, Create) and action.ref.kind == "Service"
+            return Outcome(409 if is_taken else 403, None, "no")
+
+    async def body(manager: Manager) -> None:
+        manager.all_listed()
+        manager.see("SEEN", stored("one"))
+        machine = manager.machines["default", "one"]
+        await until(lambda: machine.memory.service == foreign and not machine.memory.pending)
+        manager.see("GONE", gone("one"))
+        await until(lambda: machine.memory.lws is None and not machine.memory.pending)
+        assert list(manager.machines.values()) == ([machine] if followed else [])
+
+    counts = run(body, Occupied(), is_followed=lambda kind, _, name: followed and kind == "Service")
+    assert counts.gone == ([] if followed else ["one"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("StatefulSet", "serve"),
+        ("Service", "serve"),
+        ("Pod", "serve-0"),
+        ("Pod", "serve-0-1"),
+        ("StatefulSet", "serve-0"),
+        ("ControllerRevision", ""),
+        (None, ""),
+    ],
+)
+def test_anything_that_is_left_of_a_set_and_followed_must_keep_it(kind: str | None, name: str) -> None:
+    """What another set of the name must know of, and no list tells again."""
+    memory = evolve(at_rest(a_set(template={"size": 2})).memory, lws=None)
+
+    def is_followed(of_kind: str, namespace: str, of_name: str) -> bool:
+        return of_kind == kind and namespace == "default" and name in ("", of_name)
+
+    async def body(manager: Manager) -> None:
+        machine = Machine("default", "serve", memory)
+        assert manager._is_forgotten(machine) == (kind is None)
+
+    run(body, is_followed=is_followed)
 
 
 def test_objects_without_the_label_never_make_a_machine() -> None:
@@ -355,6 +427,31 @@ def test_nothing_ever_is_sent_after_stop_and_late_answers_are_not_waited_for() -
         await asyncio.wait_for(manager.stop(0.1), 1)
         await asyncio.sleep(0.05)
         assert len(cluster.sent) == began
+
+    run(body, cluster)
+
+
+def test_sets_whose_requests_hang_never_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang_for_some(machine: Machine, _: Action) -> None:
+        if machine.name.startswith("hangs"):
+            await asyncio.sleep(30)
+
+    cluster = Cluster(before=hang_for_some)
+    look, wanted = controller.look, Read(Ref("Pod", "default", "one-0"), "x")
+
+    def busy(memory: Memory, now_s: float) -> Look:
+        found = look(memory, now_s)
+        return attrs.evolve(found, actions=(*[wanted] * 100, *found.actions))
+
+    async def body(manager: Manager) -> None:
+        manager.all_listed()
+        with monkeypatch.context() as patch:
+            patch.setattr(controller, "look", busy)
+            for number in range(6):
+                manager.see("SEEN", stored(f"hangs-{number}"))
+            await until(lambda: len({name for name, _ in cluster.sent}) == 6 and not manager.depth)
+        manager.see("SEEN", stored("one"))
+        await until(lambda: "one" in cluster.names(Create))
 
     run(body, cluster)
 

@@ -34,6 +34,7 @@ from lws_runtime.operator.metrics import Metrics
 from lws_runtime.operator.process import TokenReviews
 from lws_runtime.operator.self_signed import metrics_context
 from lws_runtime.tls import TlsSettings
+from lws_runtime.webhook.certificates import self_signed
 
 PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
 
@@ -57,6 +58,8 @@ def filled() -> Metrics:
     @attrs.define
     class Followed:
         name: str = "pods"
+        namespace: str = "default"
+        synced: asyncio.Event = attrs.Factory(asyncio.Event)
         heard_at_s: float = attrs.Factory(time.monotonic)
 
     metrics.reflectors = [Followed()]  # type: ignore[list-item]
@@ -214,14 +217,14 @@ async def scrape(port: int, **headers: str) -> int:
 
 
 async def with_reviews(client: Client, *tokens: str | None, tls: TlsSettings = TlsSettings()) -> list[int]:  # noqa: B008
-    runner = await serve_metrics(
+    port = await serve_metrics(
         Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(tls), allowed=TokenReviews(client)
     )
-    port = runner.addresses[0][1]
     try:
-        return [await scrape(port, **({} if token is None else {"Authorization": token})) for token in tokens]
+        headers = [{} if token is None else {"Authorization": token} for token in tokens]
+        return [await scrape(port.number, **given) for given in headers]
     finally:
-        await runner.cleanup()
+        await port.cleanup()
 
 
 def scraped(judge: Judge, *tokens: str | None) -> list[int]:
@@ -283,22 +286,59 @@ def test_metrics_must_have_the_mounted_certificate_where_there_is_one(tmp_path: 
     assert metrics_context(TlsSettings("VersionTLS13"), tmp_path / "none").minimum_version.name == "TLSv1_3"
 
 
+def test_mounted_certificate_that_is_renewed_must_be_served_to_new_connections(tmp_path: Path) -> None:
+    def put() -> bytes:
+        certificate, key = self_signed("metrics", now_s=time.time())
+        (tmp_path / "tls.crt").write_bytes(certificate)
+        (tmp_path / "tls.key").write_bytes(key)
+        return ssl.PEM_cert_to_DER_cert(certificate.decode())
+
+    async def served(port: int) -> bytes | None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        found: bytes | None = writer.get_extra_info("ssl_object").getpeercert(True)
+        writer.close()
+        await writer.wait_closed()
+        return found
+
+    async def nobody(_: str) -> int:
+        return 403
+
+    async def run() -> None:
+        first = put()
+        tls = metrics_context(TlsSettings(), tmp_path)
+        port = await serve_metrics(Address("127.0.0.1", 0), lambda: b"", tls=tls, allowed=nobody)
+        try:
+            assert await served(port.number) == first
+            second = put()
+            assert [await served(port.number) for _ in range(2)] == [second] * 2
+            (tmp_path / "tls.key").write_text("of no use")
+            assert await served(port.number) == second
+            third = put()
+            assert await served(port.number) == third
+        finally:
+            await port.cleanup()
+
+    asyncio.run(run())
+
+
 # -- probes
 
 
 def test_probes_must_tell_why_it_is_not_ready_and_be_alive_all_the_same() -> None:
     async def run() -> list[tuple[int, str]]:
         reasons = ["the webhooks are not served yet", ""]
-        runner = await serve_probes(
+        port = await serve_probes(
             Address("127.0.0.1", 0), ready_path="/ready", live_path="/live", ready=lambda: reasons.pop(0)
         )
-        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        base = f"http://127.0.0.1:{port.number}"
         found = []
         async with aiohttp.ClientSession() as session:
             for path in ("/live", "/ready", "/ready", "/metrics"):
                 async with session.get(base + path) as response:
                     found.append((response.status, await response.text()))
-        await runner.cleanup()
+        await port.cleanup()
         return found
 
     live_one, not_yet, ready, other = asyncio.run(run())
@@ -313,13 +353,13 @@ def test_servers_never_wait_long_for_an_answer_when_they_end() -> None:
         return 200
 
     async def run() -> float:
-        runner = await serve_metrics(
+        port = await serve_metrics(
             Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(TlsSettings()), allowed=hang
         )
-        asking = asyncio.create_task(scrape(runner.addresses[0][1], Authorization="Bearer x"))
+        asking = asyncio.create_task(scrape(port.number, Authorization="Bearer x"))
         await asyncio.sleep(0.2)
         began_s = time.monotonic()
-        await runner.cleanup()
+        await port.cleanup()
         took_s = time.monotonic() - began_s
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from loopback import Leases, answer, client_of, refusal, serving, until
 from lws_core import controller, names
 from lws_core.actions import Read, Ref
 from lws_core.options import Options
+from lws_runtime.kube import reflector
 from lws_runtime.kube.client import Client
 from lws_runtime.kube.lease import LeaseSettings
 from lws_runtime.operator import process
@@ -173,7 +175,7 @@ def test_leader_must_give_the_lease_back_when_it_is_stopped() -> None:
     async def body(client: Client) -> None:
         metrics = Metrics()
         work = asyncio.create_task(_as_coroutine(leading(client, metrics)))
-        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        await until(lambda: metrics.manager is not None and metrics.manager.has_listed(""))
         assert api.leases.holder == "me"
         assert metrics.leads()
         work.cancel()
@@ -195,7 +197,7 @@ def test_leader_that_loses_its_lease_must_end() -> None:
     async def body(client: Client) -> None:
         metrics = Metrics()
         work = asyncio.create_task(_as_coroutine(leading(client, metrics)))
-        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        await until(lambda: metrics.manager is not None and metrics.manager.has_listed(""))
         api.leases.renew("other")
         await asyncio.wait_for(work, 2)
 
@@ -223,7 +225,7 @@ def test_dry_run_never_takes_the_lease() -> None:
     async def body(client: Client) -> None:
         metrics = Metrics()
         work = asyncio.create_task(_as_coroutine(leading(client, metrics, dry_run=True)))
-        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        await until(lambda: metrics.manager is not None and metrics.manager.has_listed(""))
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
@@ -238,7 +240,7 @@ def test_namespaces_must_be_all_that_is_listed() -> None:
     async def body(client: Client) -> None:
         metrics = Metrics()
         work = asyncio.create_task(_as_coroutine(leading(client, metrics, namespaces=("a", "b"))))
-        await until(lambda: metrics.manager is not None and metrics.manager._synced)
+        await until(lambda: metrics.manager is not None and metrics.manager._listed == {"a", "b"})
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
@@ -246,6 +248,59 @@ def test_namespaces_must_be_all_that_is_listed() -> None:
     listed = {path for path in api.asked if "/leases" not in path}
     assert all("/namespaces/a/" in path or "/namespaces/b/" in path for path in listed)
     assert len(listed) == 2 * 5
+
+
+def test_namespace_that_cannot_be_listed_never_holds_up_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(reflector, "back_off_s", lambda failures: 0.02)
+    caplog.set_level(logging.INFO)
+    api = Api()
+    for kind in ("pods", "services"):
+        api.answers[f"/api/v1/namespaces/b/{kind}"] = lambda: refusal(403, "forbidden")
+
+    def missing(metrics: Metrics) -> int:
+        return metrics.render().count(b'lws_not_listed{namespace="b",resource=')
+
+    async def body(client: Client) -> None:
+        metrics = Metrics()
+        work = asyncio.create_task(_as_coroutine(leading(client, metrics, namespaces=("a", "b"))))
+        await until(lambda: metrics.manager is not None and metrics.manager._listed == {"a"})
+        await until(lambda: "nothing is done yet" in caplog.text and missing(metrics) == 2)
+        api.answers.clear()
+        await until(lambda: metrics.manager is not None and metrics.manager._listed == {"a", "b"})
+        assert missing(metrics) == 0
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("nothing is done yet in namespace b: not listed are pods, services") == 1
+    assert told.count("cannot follow pods in namespace b: 403: forbidden") == 1
+    assert told.count("all objects listed") == 2
+
+
+def test_missing_kind_of_pod_groups_must_be_told_and_never_hold_up_anything(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reflector, "back_off_s", lambda failures: 0.02)
+    path, api = "/apis/scheduling.volcano.sh/v1beta1/podgroups", Api()
+    api.answers[path] = lambda: web.Response(status=404, text="404 page not found")
+
+    async def body(client: Client) -> None:
+        metrics, options = Metrics(), Options(gang_scheduling=True)
+        work = asyncio.create_task(_as_coroutine(lead(client, metrics, options=options)))
+        await until(lambda: metrics.manager is not None and metrics.manager.has_listed(""))
+        await until(lambda: api.asked.count(path) > 3)  # it is looked for again
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "cannot follow podgroups: 404: the server has no podgroups of scheduling.volcano.sh/v1beta1: is "
+        "their CustomResourceDefinition missing?"
+    ]
 
 
 def test_bug_of_the_operators_own_must_end_it_and_give_the_lease_back(
@@ -276,7 +331,7 @@ def test_bug_in_the_watch_of_nodes_must_end_it_too(monkeypatch: pytest.MonkeyPat
 
         monkeypatch.setattr(leads._nodes, "run", explode)
         work = asyncio.create_task(leads.run())
-        await until(lambda: leads.manager._synced)
+        await until(lambda: leads.manager.has_listed(""))
         leads._want_nodes()
         leads._want_nodes()
         await work
@@ -307,7 +362,7 @@ def test_object_that_only_an_answer_has_shown_must_be_gone_with_the_next_list(
         machine = Machine("default", "serve", controller.start(Options()))
         await leads._send(machine, Read(Ref("Service", "default", "serve"), "in doubt"))
         work = asyncio.create_task(leads.run())
-        await until(lambda: leads.manager._synced)
+        await until(lambda: leads.manager.has_listed(""))
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 

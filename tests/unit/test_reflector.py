@@ -17,7 +17,7 @@ from loopback import answer, client_of, refusal, serving, until
 
 from lws_runtime.kube import reflector as reflector_module
 from lws_runtime.kube.lines import Lines, TooLong
-from lws_runtime.kube.reflector import Identity, Reflector, back_off_s
+from lws_runtime.kube.reflector import Identity, Reflector, back_off_s, pause_s
 from lws_runtime.kube.resources import RESOURCES
 
 LABEL = "leaderworkerset.sigs.k8s.io/name"
@@ -46,7 +46,8 @@ def bookmark(version: int) -> bytes:
 
 def again(response: web.Response) -> web.Response:
     """The same answer: one object answers once."""
-    return web.Response(status=response.status, text=response.text)
+    asked = {name: value for name, value in response.headers.items() if name == "Retry-After"}
+    return web.Response(status=response.status, text=response.text, headers=asked)
 
 
 Item = dict[str, Any]
@@ -223,6 +224,22 @@ def test_object_that_only_an_answer_has_shown_must_be_gone_once_a_list_lacks_it(
     assert told == [seen("a", 1), gone("b")]
 
 
+def test_what_will_be_told_when_it_is_gone_must_be_known_and_nothing_else() -> None:
+    server, found = Server([page(pod("a", 1))]), []
+
+    async def run() -> None:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None, namespace="default", label=LABEL)
+            task = asyncio.create_task(reflector.run())
+            await until(lambda: server.watched)
+            task.cancel()
+            reflector.expect(pod("b", 99))
+            found.extend(reflector.knows("default", name) for name in "abc")
+
+    asyncio.run(run())
+    assert found == [True, True, False]
+
+
 def test_object_newer_than_a_list_never_is_gone_as_the_list_lacks_it() -> None:
     lists = [page(version=10), page(version=20)]
     server = Server(lists, [[event("ERROR", {"code": 410})], [None]])
@@ -353,10 +370,81 @@ def test_refusals_must_be_said_once_and_healing_too(
     server = Server([*[refusal(403, "pods is forbidden")] * 4, page()])
     follow(server, lambda told: server.watched)
     assert [record.message for record in caplog.records] == [
-        "cannot follow pods: 403: pods is forbidden",
-        "following pods again",
+        "cannot follow pods in namespace default: 403: pods is forbidden",
+        "following pods in namespace default again",
     ]
     assert hasty == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("what", ["list", "watch"])
+def test_wait_that_the_server_asks_for_must_be_kept(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    asked: list[float] = []
+
+    def moment(_: int, asked_s: float) -> float:
+        asked.append(asked_s)
+        return 0.01
+
+    monkeypatch.setattr(reflector_module, "pause_s", moment)
+    busy = refusal(429, "too many requests")
+    busy.headers["Retry-After"] = "10"
+    server = Server([busy, page()]) if what == "list" else Server([page()], [busy, [None]])
+    follow(server, lambda told: len(server.asked) == 3)
+    assert asked == [10.0]
+
+
+def test_wait_must_be_the_longer_one_and_never_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector_module, "back_off_s", lambda failures: 2.0)
+    assert [pause_s(1, asked_s) for asked_s in (0.0, 1.0, 10.0, 99999.0)] == [2.0, 2.0, 10.0, 300.0]
+
+
+def test_watch_that_begins_must_count_as_heard() -> None:
+    """One that is taken up where nothing happens is silent for up to a minute, and not in trouble."""
+    server = Server([page()], [[bookmark(11)], [None]])
+
+    async def run() -> None:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None)
+            task = asyncio.create_task(reflector.run())
+            watch = reflector._watch
+
+            async def unheard() -> None:
+                reflector.heard_at_s = 0.0
+                await watch()
+
+            reflector._watch = unheard  # type: ignore[method-assign]
+            await until(lambda: len(server.watched) == 2)
+            await until(lambda: reflector.heard_at_s != 0.0)
+            task.cancel()
+
+    asyncio.run(run())
+
+
+def test_refusal_that_lasts_must_be_said_again_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hasty: list[int]
+) -> None:
+    monkeypatch.setattr(reflector_module, "REMIND_S", 0.0)
+    server = Server([*[refusal(403, "pods is forbidden")] * 3, page()])
+    follow(server, lambda told: server.watched)
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        "cannot follow pods in namespace default: 403: pods is forbidden"
+    ] * 3
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_kind_that_the_server_does_not_know_must_count_as_listed_where_it_is_optional(
+    optional: bool, hasty: list[int]
+) -> None:
+    server = Server([refusal(404, "not found")])
+
+    async def run() -> bool:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None, optional=optional)
+            task = asyncio.create_task(reflector.run())
+            await until(lambda: len(server.listed) > 2)
+            task.cancel()
+            return reflector.synced.is_set()
+
+    assert asyncio.run(run()) is optional
 
 
 def test_kinds_that_are_gone_must_be_listed_again_so_that_their_objects_are_gone() -> None:
