@@ -140,7 +140,7 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     replicas, gives_up = wanted, False
     serving = attrs.evolve(groups, ready=groups.ready & ~groups.exposed)
     if rolling or position.surge_out or groups.exposed:
-        kept = _keep_serving(budget, position, serving, wanted)
+        kept = _keep_serving(budget, position, serving, wanted, groups.ready | groups.doomed)
         gives_up = wedged and kept > wanted and kept == position.replicas
         replicas = kept - 1 if gives_up else kept
     staying = attrs.evolve(serving, ready=serving.ready & below(min(position.replicas, replicas)))
@@ -212,10 +212,13 @@ def _wedged(budget: Budget, position: Position, groups: Groups, wanted: int) -> 
     )
 
 
-def _keep_serving(budget: Budget, position: Position, groups: Groups, wanted: int) -> int:
-    """`wanted`, or more where that would take ready surge groups that serving still needs."""
+def _keep_serving(
+    budget: Budget, position: Position, groups: Groups, wanted: int, may_serve: GroupSet
+) -> int:
+    """`wanted`, or more where that would take surge groups that serving still needs: of those that may serve
+    (`may_serve`), though nothing counts on all of them."""
     limit = min(position.replicas, budget.ceiling)
-    taken = groups.ready & span(wanted, limit)
+    taken = may_serve & span(wanted, limit)
     if taken == 0 or (groups.ready & below(wanted)).bit_count() >= budget.floor:
         return wanted
     enough = nth_lowest(groups.ready & below(limit), budget.floor) + 1  # 0: never enough

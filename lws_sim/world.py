@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Final, TypeAlias
 
@@ -529,13 +529,19 @@ def _notify(world: World, change: Change) -> World:
     obj = change.object
     if obj["kind"] == "Node":
         concerned = [o for o, known in world.controllers.items() if name_of(obj) in known.memory.nodes]
-    else:
-        name = _belongs_to(obj)
-        concerned = [f"{namespace_of(obj)}/{name}"] if name else []
+        return _show(world, concerned, change)
+    name, before = _belongs_to(obj), "" if change.before is None else _belongs_to(change.before)
+    if before and before != name:  # a watch of labels tells of what has lost its label that it is gone
+        lost = Change("DELETED", change.key, obj, change.before)
+        world = _show(world, [f"{namespace_of(obj)}/{before}"], lost)
+    return _show(world, [f"{namespace_of(obj)}/{name}"], change) if name else world
+
+
+def _show(world: World, concerned: Iterable[str], change: Change) -> World:
     for owner in concerned:
         known = world.controllers.get(owner)
         if known is None:
-            if obj["kind"] != names.KIND:
+            if change.object["kind"] != names.KIND:
                 continue
             memory = controller.observe(controller.start(world.rules.options), Synced(), world.now_s)
             known = Controller(memory)

@@ -261,6 +261,13 @@ class Sequence(RuleBasedStateMachine):
         if found := self.children(kind):
             self.take({"deleteObject": f"{kind}/{name_of(found[which % len(found)])}"})
 
+    @precondition(lambda self: not self.calm)
+    @rule(which=_WHICH)
+    def somebody_takes_a_label(self, which: int) -> None:
+        if found := self.children("StatefulSet"):
+            target = f"StatefulSet/{name_of(found[which % len(found)])}"
+            self.take({"edit": {target: {f"metadata.labels.{names.SET_NAME}": None}}})
+
     # -- the end
 
     def teardown(self) -> None:

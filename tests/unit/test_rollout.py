@@ -193,6 +193,13 @@ def test_group_that_serves_until_it_is_recreated_always_costs_what_a_ready_one_d
     assert decide(Budget(4, 1), Position(4, 2, 4), lower).partition == 1
 
 
+@pytest.mark.parametrize("doubt", ["exposed", "doomed"])
+def test_surge_that_may_serve_never_is_returned_while_nothing_else_surely_serves(doubt: str) -> None:
+    ready = 0b111000 if doubt == "exposed" else 0
+    groups = Groups(present=0b111111, ready=ready, outdated=0, **{doubt: 0b111000})
+    assert decide(Budget(3, 0, 3, 2), Position(6, 0, 3), groups, writes_template=True).replicas == 6
+
+
 def test_ready_surge_group_that_is_given_up_always_is_told_as_over_the_budget() -> None:
     """What makes the others broken is read before such a step."""
     groups = Groups(present=0b11111, ready=0b11001, outdated=0b11111, broken=0b00110)
