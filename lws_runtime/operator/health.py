@@ -1,18 +1,26 @@
-"""Probes and metrics over HTTP."""
+"""Probes and metrics over HTTP.
+
+Each connection is for one request: a kubelet asks so anyway, and a scrape every half minute gains little from
+one that stays.
+"""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
 from lws_runtime.config import Address
+from lws_runtime.ports import Bounds, Handler, Port, open_port
 
 from .metrics import CONTENT_TYPE
-from .ports import Handler, Port, open_port
 
+BOUNDS: Final = Bounds(
+    connections=100, handshake_s=5.0, request_s=10.0, answer_s=60.0, idle_s=None, last_s=0.3
+)
 Check = Callable[[], str]
 """Why something is not as it should be, "" where it is."""
 
@@ -65,4 +73,4 @@ def _serve(
             return web.Response(text="Method Not Allowed", status=405, headers={"Allow": "GET, HEAD"})
         return await handler(request)
 
-    return open_port(address, answer, tls)
+    return open_port(address.host, address.port, answer, tls, BOUNDS)

@@ -20,20 +20,20 @@ import asyncio
 import hashlib
 import logging
 import signal
-import socket
 import ssl
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import orjson
 from aiohttp import web
 
 from lws_core.options import Options
+from lws_runtime.ports import Bounds, open_port
 from lws_runtime.tls import TlsSettings, server_context
 
 from .reviews import Reply, respond
@@ -46,8 +46,8 @@ _MAX_CONNECTIONS: Final = 1000
 _HANDSHAKE_S: Final = 5.0
 _FIRST_REQUEST_S: Final = 10.0
 _BODY_S: Final = 10.0
+_ANSWER_S: Final = 60.0  # for whoever asks and does not read
 _IDLE_S: Final = 120.0  # longer than API servers keep an idle connection, so that it is they who close it
-_LINGER_S: Final = 2.0
 _GRACE_S: Final = 0.3
 _SIGN_OF_LIFE_S: Final = 1.0
 _MAX_UNREAD: Final = (
@@ -135,64 +135,6 @@ class Certificate:
         self._problem = problem
 
 
-Answerer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class _Server(web.Server):
-    """aiohttp's server, which lets go of connections on which no request comes, and of too many.
-
-    Of too many it is the one that has waited longest for a request: idle ones cost whoever holds them
-    nothing, and must not keep an API server out.
-    """
-
-    def __init__(self, handler: Answerer) -> None:
-        super().__init__(
-            self._answer,
-            request_factory=self._note_request,
-            keepalive_timeout=_IDLE_S,
-            lingering_time=_LINGER_S,
-            auto_decompress=False,
-            access_log=None,
-        )
-        self._handler = handler
-        self._awaited: dict[Any, asyncio.TimerHandle] = {}  # connections whose first request has not come
-        self._idle: dict[Any, asyncio.Transport] = {}  # those without a request, the longest first
-
-    def _note_request(self, message: Any, payload: Any, protocol: Any, *rest: Any) -> web.BaseRequest:
-        self._expect_no_more(protocol)
-        self._idle.pop(protocol, None)
-        return self._make_request(message, payload, protocol, *rest)
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await self._handler(request)
-        # Sent here, though aiohttp would do it: only then is the connection without a request.
-        with suppress(ConnectionError):  # aiohttp meets it again, and knows what to do
-            await response.prepare(request)
-            await response.write_eof()
-        if isinstance(request.transport, asyncio.Transport):
-            self._idle[request.protocol] = request.transport
-        return response
-
-    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > _MAX_CONNECTIONS:
-            if not self._idle:
-                transport.abort()
-                return
-            self._idle.pop(next(iter(self._idle))).abort()
-        self._idle[handler] = transport
-        self._awaited[handler] = self._loop.call_later(_FIRST_REQUEST_S, transport.abort)
-
-    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
-        self._expect_no_more(handler)
-        self._idle.pop(handler, None)
-        super().connection_lost(handler, exc)
-
-    def _expect_no_more(self, handler: Any) -> None:
-        if timer := self._awaited.pop(handler, None):
-            timer.cancel()
-
-
 @attrs.define
 class Handler:
     """Answers requests: reads a body within its bounds and has reviews.py answer it."""
@@ -268,28 +210,19 @@ async def serve(
         gang_scheduling=settings.gang_scheduling,
         exclusive_across_namespaces=settings.exclusive_across_namespaces,
     )
-    server = _Server(Handler(options))
-    listener = await asyncio.get_running_loop().create_server(
-        server,
-        sock=_listen(settings.host, settings.port),
-        ssl=certificate.context,
-        ssl_handshake_timeout=_HANDSHAKE_S,
-        ssl_shutdown_timeout=_GRACE_S,
-    )
-    port = listener.sockets[0].getsockname()[1]
+    bounds = Bounds(_MAX_CONNECTIONS, _HANDSHAKE_S, _FIRST_REQUEST_S, _ANSWER_S, _IDLE_S, _GRACE_S)
+    port = open_port(settings.host, settings.port, Handler(options), certificate.context, bounds)
     told_at_s = -_SIGN_OF_LIFE_S
     try:
         while True:
             now_s = asyncio.get_running_loop().time()
             if certificate.look() or now_s - told_at_s >= _SIGN_OF_LIFE_S:
-                tell({"serving": certificate.fingerprint, "port": port})
+                tell({"serving": certificate.fingerprint, "port": port.number})
                 told_at_s = now_s
             if await _is_set_within(stop, min(settings.poll_s, _SIGN_OF_LIFE_S)):
                 return
     finally:
-        listener.close()
-        server.pre_shutdown()
-        await server.shutdown(_GRACE_S)
+        await port.cleanup()
 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
@@ -297,16 +230,6 @@ async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
         async with asyncio.timeout(timeout_s):
             await event.wait()
     return event.is_set()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; without a host it takes IPv4 and IPv6 where the machine has both."""
-    if host:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
-    return socket.create_server(("", port), backlog=1024)
 
 
 class _LogLines(logging.Handler):

@@ -7,24 +7,27 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import pytest
 from aiohttp import web
 
+from lws_runtime import ports
 from lws_runtime.config import Address
-from lws_runtime.operator import ports
+from lws_runtime.operator import health
 from lws_runtime.operator.health import serve_metrics, serve_probes
-from lws_runtime.operator.ports import Port, open_port
 from lws_runtime.operator.self_signed import metrics_context
+from lws_runtime.ports import Bounds, Handler, Port, open_port
 from lws_runtime.tls import TlsSettings
 
 HERE = Address("127.0.0.1", 0)
 MOST = 5
+FEW = Bounds(connections=MOST, handshake_s=5.0, request_s=10.0, answer_s=60.0, idle_s=None, last_s=0.3)
 WRITERS: list[asyncio.StreamWriter] = []
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "MOST_CONNECTIONS", MOST)
+    monkeypatch.setattr(health, "BOUNDS", FEW)
 
 
 def run(port: Callable[[], Awaitable[Port]], body: Callable[[Port], Awaitable[Any]]) -> Any:
@@ -40,6 +43,10 @@ def run(port: Callable[[], Awaitable[Port]], body: Callable[[Port], Awaitable[An
             WRITERS.clear()
 
     return asyncio.run(inner())
+
+
+def a_port(handler: Handler, bounds: Bounds = FEW) -> Port:
+    return open_port(HERE.host, HERE.port, handler, None, bounds)
 
 
 async def probes() -> Port:
@@ -113,9 +120,9 @@ def test_metrics_must_be_answered_however_many_connections_are_held_open(shakes_
     run(metrics, body)
 
 
-@pytest.mark.parametrize("bound", ["_HANDSHAKE_S", "_REQUEST_S"])
+@pytest.mark.parametrize("bound", ["handshake_s", "request_s"])
 def test_connection_that_says_nothing_must_be_closed(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
-    monkeypatch.setattr(ports, bound, 0.05)
+    monkeypatch.setattr(health, "BOUNDS", attrs.evolve(FEW, **{bound: 0.05}))
 
     async def body(port: Port) -> None:
         assert await is_closed(await connect(port))
@@ -124,15 +131,13 @@ def test_connection_that_says_nothing_must_be_closed(monkeypatch: pytest.MonkeyP
     run(metrics, body)
 
 
-def test_answer_that_does_not_come_to_its_end_must_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "_ANSWER_S", 0.05)
-
+def test_answer_that_does_not_come_to_its_end_must_be_given_up() -> None:
     async def hang(_: web.BaseRequest) -> web.Response:
         await asyncio.sleep(60)
         return web.Response()
 
     async def port() -> Port:
-        return open_port(HERE, hang, None)
+        return a_port(hang, attrs.evolve(FEW, answer_s=0.05))
 
     async def body(port: Port) -> None:
         assert await ask(port, "/") == ""
@@ -148,11 +153,11 @@ def test_those_being_answered_never_are_closed_for_new_ones() -> None:
         return web.Response(text="waited")
 
     async def port() -> Port:
-        return open_port(HERE, wait, None)
+        return a_port(wait)
 
     async def body(port: Port) -> None:
         asking = [asyncio.create_task(ask(port, "/")) for _ in range(MOST)]
-        while sum(guest.has_asked for guest in port._guests.values()) < MOST:
+        while port.served < MOST:
             await asyncio.sleep(0.005)
         assert await is_closed(await connect(port))
         go_on.set()
@@ -197,7 +202,7 @@ def test_bug_in_an_answer_must_be_logged_and_answered(caplog: pytest.LogCaptureF
         raise ZeroDivisionError
 
     async def port() -> Port:
-        return open_port(HERE, fail, None)
+        return a_port(fail)
 
     async def body(port: Port) -> None:
         assert (await ask(port, "/")).startswith("HTTP/1.1 500 ")
