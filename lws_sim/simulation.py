@@ -29,7 +29,7 @@ from . import scenario as script
 from . import world as cluster
 from .census import Census, Standing
 from .cluster.store import Change as StoreChange
-from .cluster.store import Object, key_of
+from .cluster.store import Object, key_of, meta, uid_of
 from .deeds import Admit, ImpossibleStep, Player, admit_update, is_shown, make_nodes, take, tell
 from .faults import perform, possible
 from .judging import Violation, judge
@@ -323,7 +323,7 @@ class Simulation:
         """Where nothing is left to do or to wait for, and the set is at its goal, what failed has healed."""
         if self._strictness is None or self._world.timers or self._player.faults.any:
             return
-        if self._is_complete(self._census.standing) and _is_done(self._memory):
+        if self._is_complete(self._census.standing) and _is_done(self._memory) and self._is_current():
             self._strictness.note_rest(decode(self._player.manifest).spec)
 
     def _next_task(self) -> cluster.Task | None:
@@ -474,12 +474,15 @@ class Simulation:
 
     def _trace(self) -> Trace:
         memory = self._memory
-        finished = _is_done(memory)
+        current = self._is_current()
+        finished = _is_done(memory) and current
         if self._deleted:
             finished = self._world.tally.pods == 0
         blocked_by = ""
         if not finished:
             blocked_by = explain(memory, self._world.now_s).text
+            if not current:
+                blocked_by = "the operator has not seen the set as it is now: its watch stands still"
             if self._tasks > self._most_tasks:
                 blocked_by = f"it never comes to rest: {blocked_by}"
         namespace, _, name = self._player.owner.partition("/")
@@ -514,6 +517,14 @@ class Simulation:
     def _memory(self) -> Memory:
         known: cluster.Controller = self._world.controllers[self._player.owner]
         return known.memory
+
+    def _is_current(self) -> bool:
+        """Whether the operator knows the set as it is stored; not where its watch of sets stands still."""
+        stored, seen = self._world.store.objects.get(key_of(self._player.manifest)), self._memory.lws
+        if stored is None or seen is None:
+            return stored is None and seen is None
+        generation = meta(stored).get("generation")
+        return (uid_of(stored), generation) == (seen.metadata.uid, seen.metadata.generation)
 
     def _holds(self, condition: script.Condition) -> bool:
         partition, replicas = self._census.numbers()

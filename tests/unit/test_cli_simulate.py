@@ -307,6 +307,16 @@ def test_set_that_was_deleted_always_can_come_back(one: Path) -> None:
     assert (summary["finished"], summary["podsCreated"]) == (True, 6)
 
 
+@pytest.mark.parametrize("deed", ["scale: 5", "template: {}", "deleteSet: true"])
+def test_rollout_that_the_operator_has_not_seen_never_is_finished(one: Path, deed: str) -> None:
+    held = f"- {{holdWatch: LeaderWorkerSet, {deed}}}" + "\n- createSet: true" * (deed == "deleteSet: true")
+    shown = run(one, "--scenario", scenario(one.parent, held))
+    assert shown.exit_code == 3
+    assert "Blocked: the operator has not seen the set as it is now: its watch stands still." in shown.stdout
+    released = scenario(one.parent, f"{held}\n- releaseWatch: LeaderWorkerSet")
+    assert run(one, "--scenario", released).exit_code == 0
+
+
 def strict(folder: Path, steps: str, cluster: str = "{}") -> Path:
     path = scenario(folder, steps, cluster)
     path.write_text(path.read_text("utf-8") + "strict: true\n", encoding="utf-8")
