@@ -19,10 +19,11 @@ from lws_core.rollout import Budget
 from lws_core.spec import IntOrPercent
 from lws_core.values import FrozenMap, as_map, dig
 from lws_runtime.cli import main
+from lws_sim.checking import truth
 from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of, smaller_than
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
-from lws_sim.checking.explorer import Explorer
+from lws_sim.checking.explorer import Explorer, at_rest, rest
 from lws_sim.checking.model import FAULTS, Model
 from lws_sim.deeds import set_field
 from lws_sim.world import LOAD
@@ -153,6 +154,42 @@ def test_edits_that_come_to_the_same_set_must_be_one_draft() -> None:
     found = drafts(Shape().manifest, ("up", "down"), 2)
     assert sorted({draft.manifest["spec"]["replicas"] for draft in found}) == [1, 2, 3, 4, 5]  # type: ignore[index,call-overload]
     assert len(found) == 6  # 3 before and after two edits differ in what may follow
+
+
+@pytest.mark.parametrize(
+    ("shape", "scope"),
+    [
+        (Shape(replicas=3, size=1, max_surge=1), Scope(edits=("broken",), from_creation=True)),
+        (
+            Shape(replicas=0, size=1, max_unavailable=0, max_surge=1),
+            Scope(edits=("up", "broken"), edit_count=3),
+        ),
+    ],
+)
+def test_broken_template_never_is_blamed_for_groups_that_could_not_be_ready(
+    shape: Shape, scope: Scope
+) -> None:
+    report = check(shape.manifest, scope)
+    assert (report.complete, report.finding) == (True, None)
+
+
+def test_broken_template_must_leave_the_floor_of_the_fewest_replicas() -> None:
+    manifest = Shape(replicas=3, size=1).manifest
+    found = drafts(manifest, ("down", "up", "broken"), 3)
+    place = 0
+    for edit, kept in (("up", 2), ("down", 2), ("broken", 2)):
+        place = dict(found[place].children)[edit]
+        assert found[place].kept == kept
+    place = 0
+    for edit, kept in (("down", 1), ("up", 1), ("broken", 1)):
+        place = dict(found[place].children)[edit]
+        assert found[place].kept == kept
+    model = Model(drafts(manifest, ("broken",), 1))
+    broken = next(move.after for move in model.moves(at_rest(model, 0)) if move.kind == "edit")
+    store = model.world(rest(model, broken)).store
+    assert truth.unfinished(store, "serve", "default", model.drafts[broken.draft].kept) == ""
+    lacks = truth.unfinished(store, "serve", "default", 4)
+    assert lacks == "2 groups are ready of 4 that a broken template must leave"
 
 
 def test_equal_situations_must_be_one_state() -> None:
