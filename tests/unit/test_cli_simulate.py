@@ -546,6 +546,22 @@ def test_golden_file_that_differs_always_is_told_line_by_line(one: Path, golden:
     assert "Finished after" in result.stdout, "the rollout is shown all the same"
 
 
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_difference_has_no_colours_where_they_are_not_wanted(
+    one: Path, golden: Path, monkeypatch: pytest.MonkeyPatch, no_colour: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1" if no_colour else "")
+    golden.write_text(golden.read_text("utf-8").replace("finished: true", "finished: false"), "utf-8")
+    result = CliRunner().invoke(main, ["simulate", str(one), "--golden", str(golden)], color=True)
+    assert result.exit_code == 1
+    assert ("\x1b[" in result.stderr) != no_colour
+
+
+@pytest.mark.parametrize("option", [(), ("--update-golden",)])
+def test_golden_file_without_a_name_never_switches_the_check_off(one: Path, option: tuple[str, ...]) -> None:
+    assert refused(run(one, "--golden", "", *option)) == ["--golden: names no file"]
+
+
 def test_golden_file_that_is_missing_always_is_an_error_that_says_so(one: Path, tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     assert refused(run(one, "--golden", path)) == [
