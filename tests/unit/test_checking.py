@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from importlib import import_module
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of,
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
 from lws_sim.checking.explorer import Explorer, at_rest, rest
-from lws_sim.checking.model import FAULTS, Model
+from lws_sim.checking.model import FAULTS, Model, is_move
 from lws_sim.deeds import set_field
 from lws_sim.world import LOAD
 
@@ -150,6 +151,27 @@ def test_kinds_of_edits_and_faults_must_all_happen() -> None:
         assert f"fault {fault}" in moves
 
 
+def test_moves_that_are_made_must_all_be_known() -> None:
+    """A file of moves is refused where it has others."""
+    labels = set()
+    cases = [
+        (Shape(replicas=1, size=2), Scope(edits=EDITS, faults=FAULTS, fault_count=1)),
+        (Shape(replicas=2, size=1), Scope(edits=("down",), edit_count=2, slack=2)),
+    ]
+    for shape, scope in cases:
+        model = scope.model(shape.manifest)
+        left, known = deque([scope.start(model)]), {scope.start(model)}
+        while left and len(known) < 1000:
+            for move in model.moves(left.popleft()):
+                labels.add(move.label)
+                if move.after not in known:
+                    known.add(move.after)
+                    left.append(move.after)
+    assert all(map(is_move, labels))
+    first = {label[0] for label in labels}
+    assert {"sync", "collect", "ready", "end", "fall", "evict", "delete by hand", "lost"} <= first
+
+
 def test_edits_that_come_to_the_same_set_must_be_one_draft() -> None:
     found = drafts(Shape().manifest, ("up", "down"), 2)
     assert sorted({draft.manifest["spec"]["replicas"] for draft in found}) == [1, 2, 3, 4, 5]  # type: ignore[index,call-overload]
@@ -247,7 +269,8 @@ def test_command_must_say_that_all_was_looked_at(manifest: str) -> None:
 
 def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> None:
     code, output = run(manifest, "--most", "20", "--no-gate")
-    assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (0, True, False)
+    assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (4, True, False)
+    assert run(manifest, "--most", "300", "--edits", "0", "--faults", "0")[0] == 0
     large = tmp_path / "large.yaml"
     large.write_text(SET.replace("replicas: 2", "replicas: 64"))
     code, output = run(str(large), "--most", "20", "--no-gate")
@@ -318,6 +341,16 @@ def test_replay_must_tell_when_nothing_is_wrong_any_more(
             "scope.editCount: must be from 0 to 4, is -1",
         ),
         ("kind: Trace\nmoves: abc", "moves: must be a list"),
+        ("kind: Trace\nmoves: [[x]]", "moves[0]: there is no move 'x'"),
+        ("kind: Trace\nmoves: [[look], [edit, nonsense]]", "moves[1]: there is no move 'edit: nonsense'"),
+        ("kind: Trace\nmoves: [[look, at an older view, x]]", "moves[0]: there is no move"),
+        ("kind: Trace\nmoves: [[null]]", "moves[0]: must be a list of words, is [null]"),
+        ("kind: Trace\nmoves: [[]]", "moves[0]: there is no move ''"),
+        ("kind: Trace\nmoves: [look]", 'moves[0]: must be a list of words, is "look"'),
+        (
+            "kind: Trace\nmoves: []\nscope: {gate: true, edits: template}",
+            'scope.edits: must be a list of words, is "template"',
+        ),
     ],
 )
 def test_replay_must_refuse_what_is_no_trace(tmp_path: Path, text: str, fault: str) -> None:
