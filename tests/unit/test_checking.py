@@ -424,7 +424,7 @@ def test_command_that_is_interrupted_must_tell_what_it_has_done(
 
     monkeypatch.setattr(Explorer, "_liveness", interrupt)
     code, output = run(manifest, "--no-gate")
-    assert code == 1
+    assert code == 130
     assert "NOT DONE: nothing wrong in the states looked at" in output
 
 
