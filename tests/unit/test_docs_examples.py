@@ -201,6 +201,23 @@ def test_check_of_a_repository_never_passes_what_nobody_has_recorded(repository:
     assert "there is no such golden file" in done.stderr
 
 
+@pytest.mark.parametrize("place", ["chat.yml", "chat.json", "below/two words.yaml", "below/further/chat.yml"])
+def test_check_of_a_repository_never_passes_over_a_manifest(repository: Path, place: str) -> None:
+    add = f"mkdir -p manifests/below/further && sed s/serve/chat/ manifests/serve.yaml >'manifests/{place}'"
+    if place.endswith(".json"):
+        add = f"{sys.executable} -c 'import json, sys, yaml; json.dump(yaml.safe_load("
+        add += f"sys.stdin), sys.stdout)' <manifests/serve.yaml | sed s/serve/chat/ >manifests/{place}"
+    done = in_repository(repository, f"{add} && git add ." + COMMIT)
+    golden = f"manifests/{place.rpartition('.')[0]}.golden.yaml"
+    assert done.returncode == 2
+    assert f"error: {golden}: there is no such golden file" in done.stderr
+    record = f"lws simulate 'manifests/{place}' --golden '{golden}' --update-golden"
+    done = in_repository(
+        repository, f"{record} && git add . && git commit -qm recorded && ci/check-sets HEAD^"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_check_of_a_repository_never_passes_a_manifest_that_is_not_valid(repository: Path) -> None:
     done = in_repository(repository, "sed -i s/maxSurge/maxSurges/ manifests/serve.yaml" + COMMIT)
     assert done.returncode == 2
