@@ -445,7 +445,7 @@ class Simulation:
             at_s,
             standing.partition,
             standing.replicas,
-            standing.groups,
+            self._census.with_leaving,
             self._census.ready_count,
             self._world.tally.pods,
         )

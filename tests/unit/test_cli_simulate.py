@@ -455,6 +455,36 @@ def test_picture_always_is_well_formed_and_has_a_lane_for_each_group(one: Path) 
     assert {found[1] for title in titles if (found := re.match(r"R-(\d+): ", title))} == {"0", "1"}
 
 
+@pytest.mark.parametrize(("replicas", "staying"), [(1, {0}), (0, set())])
+def test_picture_always_shows_groups_that_are_scaled_away_until_they_are_gone(
+    one: Path, replicas: int, staying: set[int]
+) -> None:
+    picture = run(one, "--set", f"spec.replicas={replicas}", "-o", "svg").stdout
+    for index in range(2):
+        words = "up to date, ready, 0s to 10.4s" if index in staying else "terminating, 0s to 10s"
+        assert re.findall(rf"<title>R-{index}: (.*)</title>", picture) == [words]
+
+
+def test_picture_always_tells_all_that_is_done_in_lines_that_fit(one: Path) -> None:
+    count, note = 30, "word " * 50
+    steps = "\n".join(f"- set: {{metadata.labels.a-long-name-{index}: x}}" for index in range(count))
+    path = scenario(one.parent, f"{steps}\n- set: {{metadata.annotations.note: {note}}}")
+    picture = ET.fromstring(run(one, "--scenario", path, "-o", "svg").stdout)
+    faint = [text for text in picture.iter(f"{SVG}text") if text.get("text-anchor") == "start"]
+    lines = [str(text.text) for text in faint]
+    heights = [float(str(text.get("y"))) for text in faint]
+    assert all(f"metadata.labels.a-long-name-{index} becomes x" in " ".join(lines) for index in range(count))
+    assert " ".join(lines).count("word") == 50
+    assert max(map(len, lines)) <= 140
+    assert heights == sorted(set(heights))
+    (first,) = [text for text in picture.iter(f"{SVG}text") if text.text == "R-0"]
+    assert heights[-1] < float(str(first.get("y"))) - 30
+
+
+def test_page_always_breaks_words_that_are_too_long_for_it(one: Path) -> None:
+    assert "overflow-wrap:anywhere" in run(one, "-o", "html").stdout
+
+
 def test_picture_never_shows_more_than_one_set(tmp_path: Path) -> None:
     path = written(tmp_path / "two.yaml", named("a"), named("b"))
     (line,) = refused(run(path, "-o", "svg"))
