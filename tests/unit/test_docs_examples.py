@@ -8,6 +8,7 @@ doctest, all blocks of a page as one session.
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 import shlex
 import shutil
@@ -17,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from lws_core.controller import Look, step
 from lws_runtime.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
@@ -232,6 +235,30 @@ def test_jobs_always_are_yaml_that_runs_the_check() -> None:
 
 
 # -- completeness
+
+
+def test_page_on_the_architecture_always_has_every_module() -> None:
+    guide = text_of("architecture").partition("## Reading the code")[2]
+    for package in ("lws_core", "lws_sim", "lws_runtime"):
+        for path in sorted((ROOT / package).iterdir()):
+            if path.stem.startswith("_") or not (path.suffix == ".py" or (path / "__init__.py").exists()):
+                continue
+            assert f"`{path.stem}`" in guide or f"`{path.stem}." in guide, f"{package}.{path.stem}"
+
+
+def test_page_on_the_architecture_always_calls_the_machine_as_it_is() -> None:
+    text = text_of("architecture")
+    (call,) = re.findall(r"^look = step\(memory, sight, now_s\) +# (.*)$", text, re.MULTILINE)
+    fields = [field.name for field in attrs.fields(Look)]
+    assert re.findall(r"look\.(\w+)", call) == fields
+    assert [*inspect.signature(step).parameters] == ["memory", "sight", "now_s"]
+
+
+def test_page_on_the_operator_always_names_the_ways_to_a_cluster_in_their_order() -> None:
+    section = text_of("operator").partition("## The cluster")[2].partition("\n## ")[0]
+    ways = ("--kubeconfig", "KUBECONFIG", "service account", "~/.kube/config")
+    places = [section.index(way) for way in ways]
+    assert places == sorted(places)
 
 
 def test_page_on_the_command_always_has_every_command_and_option() -> None:
