@@ -22,7 +22,11 @@ def read(obj: Mapping[str, Any], set_name: str, known: LeaderWorkerSet | None = 
 
     `obj` is JSON, frozen or not; only what is kept of it is frozen. `known` is the set as it was last read.
     """
-    return read_set(freeze_map(obj), known) if obj.get("kind") == names.KIND else thing(obj, set_name)
+    if obj.get("kind") != names.KIND:
+        return thing(obj, set_name)
+    metadata = obj.get("metadata")
+    is_ours = isinstance(metadata, Mapping) and metadata.get("name") == set_name
+    return read_set(freeze_map(obj), known) if is_ours else None
 
 
 def read_set(manifest: FrozenMap[Json], known: LeaderWorkerSet | None = None) -> LeaderWorkerSet | Unreadable:

@@ -2,7 +2,7 @@
 
 A value is None, a bool, an int, a float, a str, a tuple of values or a `FrozenMap` of them. Values compare
 by content, can be keys of a mapping, and can be shared freely: nothing can change one behind another's back.
-A `FrozenMap` is a dict to every JSON and YAML encoder.
+A `FrozenMap` is a dict, to encoders of JSON too; PyYAML goes by the exact type, so `thaw` a value for it.
 """
 
 from __future__ import annotations
@@ -78,8 +78,16 @@ EMPTY: FrozenMap[Any] = FrozenMap()
 def freeze(value: object) -> Json:
     """`value`, made of dicts, lists and scalars, as an immutable value.
 
-    Raises TypeError for what JSON cannot say: another type, a key that is no string, NaN or infinity.
+    Raises TypeError for what JSON cannot say: another type, a key that is no string, NaN or infinity, a value
+    that holds itself, or one nested deeper than Python's stack.
     """
+    try:
+        return _freeze(value)
+    except RecursionError:
+        raise TypeError("the value holds itself, or is nested too deep") from None
+
+
+def _freeze(value: object) -> Json:
     match value:
         case FrozenMap() | str() | None | bool() | int():
             return value
@@ -91,17 +99,18 @@ def freeze(value: object) -> Json:
             for key in value:
                 if not isinstance(key, str):
                     raise TypeError(f"key {key!r} is not a string")
-            return FrozenMap({key: freeze(item) for key, item in value.items()})
+            return FrozenMap({key: _freeze(item) for key, item in value.items()})
         case list() | tuple():
-            return tuple([freeze(item) for item in value])
+            return tuple([_freeze(item) for item in value])
         case _:
             raise TypeError(f"{value!r} ({type(value).__name__}) is not a JSON value")
 
 
 def freeze_map(value: Mapping[str, object]) -> FrozenMap[Json]:
-    """`freeze` for what is known to be a mapping."""
-    frozen = freeze(value)
-    assert isinstance(frozen, FrozenMap)
+    """`freeze` for what is known to be a mapping; TypeError for anything else."""
+    frozen = value if isinstance(value, FrozenMap) else freeze(value)
+    if not isinstance(frozen, FrozenMap):
+        raise TypeError(f"{value!r} ({type(value).__name__}) is not a mapping")
     return frozen
 
 

@@ -63,6 +63,19 @@ class Census:
             partition, replicas, "".join([self._letters.get(index, ".") for index in range(replicas)])
         )
 
+    @property
+    def with_leaving(self) -> str:
+        """A letter for each group as in `standing`, and for each beyond that was scaled away, while it has
+        pods. Cost: the number of groups."""
+        groups = self.standing.groups
+        beyond = {
+            index: "t" if group.leader is None else self._letters[index]
+            for index, group in self._groups.items()
+            if index >= len(groups) and (group.leader is not None or group.workers)
+        }
+        last = max(beyond, default=-1)
+        return groups + "".join([beyond.get(index, ".") for index in range(len(groups), last + 1)])
+
     def numbers(self) -> tuple[int, int]:
         """Partition and replicas of the leader StatefulSet."""
         if self._statefulset is None:

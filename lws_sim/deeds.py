@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from lws_core import names
+from lws_core.codec import decode_lenient
 from lws_core.defaulting import apply_defaults
 from lws_core.errors import FieldError
 from lws_core.quantity import parse
@@ -74,11 +75,13 @@ def take(player: Player, step: script.Step, admit: Admit = admit_update) -> Play
     template = as_map(dig(before, "spec", "leaderWorkerTemplate"))
     if dig(player.manifest, "spec", "leaderWorkerTemplate") != template:
         player = attrs.evolve(player, earlier=template)
-    if not all(isinstance(deed, script.Scale) for deed in step.deeds):  # /scale passes by the webhook
+    if all(isinstance(deed, script.Scale) for deed in step.deeds):  # /scale passes by the webhook
+        _, errors = decode_lenient(player.manifest)
+    else:
         manifest, errors = admit(player.manifest, before)
-        if errors:
-            raise ImpossibleStep("; ".join(str(error) for error in errors))
         player = attrs.evolve(player, manifest=manifest)
+    if errors:
+        raise ImpossibleStep("; ".join(str(error) for error in errors))
     return attrs.evolve(player, world=cluster.put_set(player.world, player.manifest))
 
 

@@ -31,6 +31,7 @@ _NUMBER: Final = r"([0-9]+(?:\.[0-9]+)?)"
 _DURATION: Final = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 _MOST_NODES: Final = 10_000
 _LONGEST_S: Final = 1e9  # some thirty years
+_MOST: Final = 2**31 - 1
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
 _OBJECT: Final = re.compile(r"([A-Za-z]+)/([a-z0-9][a-z0-9.-]*)")
 _CODES: Final = (403, 409, 422, 429, 500, 503, 504)
@@ -303,15 +304,24 @@ def read_scenario(document: Json) -> Scenario:
 
 
 def parse_duration_s(text: Json) -> float:
-    """ "90s", "2m", "1h30m", or a number of seconds. Raises ValueError, saying what a duration looks like."""
-    if isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text <= _LONGEST_S:
-        return float(text)
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (NEVER, 0.0, 0.0)
-    total_s = hours * 3600 + minutes * 60 + seconds
-    if total_s > _LONGEST_S:
+    """ "90s", "2m", "1h30m", or a number of seconds. Raises ValueError, saying what a duration looks like or
+    how long it may be."""
+    total_s = _seconds(text)
+    if total_s is None:
         raise ValueError('must be a duration such as "90s", "2m" or "1h30m", or a number of seconds')
-    return total_s
+    if total_s > _LONGEST_S:
+        raise ValueError(f"must be {_LONGEST_S:.0f} seconds at most")
+    return float(total_s)
+
+
+def _seconds(text: Json) -> float | None:
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return text if text >= 0 else None
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def duration(seconds: float) -> str:
@@ -331,6 +341,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
+        self._node_count = 0
         self._deeds: dict[str, Callable[[Json, str], Iterator[Deed]]] = {
             "set": self._set_fields,
             "template": self._template,
@@ -512,9 +523,14 @@ class _Reader:
     def _nodes(self, value: Json, path: str) -> Nodes:
         fields = self._map(value, path, ("count", "labels", "allocatable"))
         count = self._count(fields.get("count", 1), f"{path}.count")
+        self._node_count += count
         if count > _MOST_NODES:
             self._wrong(f"{path}.count", count, f"must be at most {_MOST_NODES}")
-            count = 0
+        elif self._node_count > _MOST_NODES:
+            detail = (
+                f"all nodes of a scenario must be at most {_MOST_NODES}, and are {self._node_count} with it"
+            )
+            self._wrong(f"{path}.count", count, detail)
         labels = {}
         for key, item in self._map(fields.get("labels", EMPTY), f"{path}.labels", None).items():
             if isinstance(item, str):
@@ -532,8 +548,10 @@ class _Reader:
             return 0.0
 
     def _count(self, value: Json, path: str, detail: str = "must be a whole number, 0 or more") -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
-            return value
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            if value <= _MOST:
+                return value
+            detail = f"must be at most {_MOST}"
         self._wrong(path, value, detail)
         return 0
 

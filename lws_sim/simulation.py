@@ -23,13 +23,13 @@ from lws_core.plan import budget_of
 from lws_core.reporting import progress_deadline_s
 from lws_core.rollout import Budget, Done
 from lws_core.spec import LeaderWorkerSet
-from lws_core.values import FrozenMap, evolve
+from lws_core.values import FrozenMap, dig, evolve
 
 from . import scenario as script
 from . import world as cluster
 from .census import Census, Standing
 from .cluster.store import Change as StoreChange
-from .cluster.store import Object, key_of
+from .cluster.store import Object, key_of, meta, name_of, namespace_of, uid_of
 from .deeds import Admit, ImpossibleStep, Player, admit_update, is_shown, make_nodes, take, tell
 from .faults import perform, possible
 from .judging import Violation, judge
@@ -124,6 +124,7 @@ class Simulation:
         self._lowest: tuple[int, int] | None = None
         self._grown = 0
         self._most_pods = self._tasks = self._tasks_at_once = self._created_before = 0
+        self._by_hand: FrozenMap[int] = FrozenMap()
         self._storming, self._storm_count = False, 0
         self._zero_s = self._changed_s = cluster.START_S
         self._last_s = cluster.START_S
@@ -266,6 +267,7 @@ class Simulation:
     def _take(self, step: script.Step) -> None:
         now_s = self._world.now_s
         parts = tuple(self._parts(step))
+        self._by_hand = self._edited(step, parts[-1])
         if self._first_s is None:
             self._first_s = self._changed_s = now_s
         told = tuple([tell(deed) for deed in step.deeds])
@@ -288,6 +290,28 @@ class Simulation:
         for part in _in_order(step):
             player = take(player, part, self._admit)
             yield player
+
+    def _edited(self, step: script.Step, player: Player) -> FrozenMap[int]:
+        """Of each StatefulSet that was edited, the pods that it asked for beyond those of the set. Raises
+        TooLarge."""
+        lws = decode(player.manifest)
+        size, groups, edited = lws.spec.leader_worker_template.size, budget_of(lws).ceiling, self._by_hand
+        for deed in step.deeds:
+            if not isinstance(deed, script.EditObject) or deed.target.kind != "StatefulSet":
+                continue
+            obj = player.world.store.get("StatefulSet", namespace_of(player.manifest), deed.target.name)
+            replicas = dig(obj, "spec", "replicas")
+            assert isinstance(replicas, int)
+            leads = deed.target.name == name_of(player.manifest)
+            beyond = size * (replicas - groups) if leads else replicas - (size - 1)
+            edited = edited.with_(deed.target.name, max(0, beyond))
+            pods = size * groups + sum(edited.values())
+            if pods > MOST_PODS:
+                raise TooLarge(
+                    f"StatefulSet {deed.target.name}: with {replicas} replicas there would be {pods} pods; "
+                    f"a simulation holds {MOST_PODS} at most"
+                )
+        return edited
 
     def _settle(self, until: script.Condition | None = None) -> bool:
         """Do everything that can be done now. False where a condition came true before all was done."""
@@ -323,7 +347,7 @@ class Simulation:
         """Where nothing is left to do or to wait for, and the set is at its goal, what failed has healed."""
         if self._strictness is None or self._world.timers or self._player.faults.any:
             return
-        if self._is_complete(self._census.standing) and _is_done(self._memory):
+        if self._is_complete(self._census.standing) and _is_done(self._memory) and self._is_current():
             self._strictness.note_rest(decode(self._player.manifest).spec)
 
     def _next_task(self) -> cluster.Task | None:
@@ -421,7 +445,7 @@ class Simulation:
             at_s,
             standing.partition,
             standing.replicas,
-            standing.groups,
+            self._census.with_leaving,
             self._census.ready_count,
             self._world.tally.pods,
         )
@@ -474,12 +498,15 @@ class Simulation:
 
     def _trace(self) -> Trace:
         memory = self._memory
-        finished = _is_done(memory)
+        current = self._is_current()
+        finished = _is_done(memory) and current
         if self._deleted:
             finished = self._world.tally.pods == 0
         blocked_by = ""
         if not finished:
             blocked_by = explain(memory, self._world.now_s).text
+            if not current:
+                blocked_by = "the operator has not seen the set as it is now: its watch stands still"
             if self._tasks > self._most_tasks:
                 blocked_by = f"it never comes to rest: {blocked_by}"
         namespace, _, name = self._player.owner.partition("/")
@@ -515,6 +542,14 @@ class Simulation:
         known: cluster.Controller = self._world.controllers[self._player.owner]
         return known.memory
 
+    def _is_current(self) -> bool:
+        """Whether the operator knows the set as it is stored; not where its watch of sets stands still."""
+        stored, seen = self._world.store.objects.get(key_of(self._player.manifest)), self._memory.lws
+        if stored is None or seen is None:
+            return stored is None and seen is None
+        generation = meta(stored).get("generation")
+        return (uid_of(stored), generation) == (seen.metadata.uid, seen.metadata.generation)
+
     def _holds(self, condition: script.Condition) -> bool:
         partition, replicas = self._census.numbers()
         groups = self._census.standing.groups
@@ -546,7 +581,7 @@ class Simulation:
                 f"spec.replicas: {lws.spec.replicas} groups with their surge come to {pods} pods; a "
                 f"simulation holds {MOST_PODS} at most: try a smaller set with the same rollout strategy"
             )
-        self._most_tasks = _TASKS_PER_POD * max(pods, 10)
+        self._most_tasks = _TASKS_PER_POD * max(pods + sum(self._by_hand.values()), 10)
 
 
 def _in_order(step: script.Step) -> tuple[script.Step, ...]:

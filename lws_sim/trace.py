@@ -33,7 +33,8 @@ class Row:
 
 @attrs.frozen
 class Sample:
-    """One moment. `ready` counts ready groups, surge included; `pods` all pods that exist."""
+    """One moment. `groups` has a letter for each of `replicas` groups, and for those beyond whose pods still
+    end; `ready` counts ready groups, surge included; `pods` all pods that exist."""
 
     at_s: float
     partition: int

@@ -1,15 +1,17 @@
 """The command line. Each command is a module of its own, imported only when it is used.
 
 A command's module is named like the command and has the click command as `command`. Exit codes: 0, or 2 for
-input that cannot be used, with the reasons on standard error.
+input that cannot be used, with the reasons on standard error; docs/cli.md has all.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from .ending import ending
 
 COMMANDS: Final = {
     "check": "Explore all that can happen to a set, and check it.",
@@ -26,6 +28,14 @@ COMMANDS: Final = {
 
 class _Commands(click.Group):
     """Finds commands by name, so that help and one command need not import all others."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with ending():  # it prints helps
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with ending():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)

@@ -14,18 +14,19 @@ import attrs
 import click
 
 from lws_core.codec import decode
-from lws_core.values import FrozenMap, Json, as_list, as_map, dig, freeze_map
+from lws_core.values import FrozenMap, Json, as_map, canonical, dig, freeze_map
 from lws_runtime.manifests import read_manifests
 from lws_runtime.yaml_values import to_yaml
 from lws_sim.checking.bounds import MOST_REPLICAS, Bounded, bounded
 from lws_sim.checking.check import Scope, recheck
 from lws_sim.checking.edits import EDITS
 from lws_sim.checking.explorer import MOST_STATES, Finding, Report, replay
-from lws_sim.checking.model import FAULTS
+from lws_sim.checking.model import FAULTS, is_move
 
 from .loading import BadInput, LoadedSet, admit, load_sets, no_collector, say
 
 EXIT_FAILS: Final = 3
+EXIT_NOT_DONE: Final = 4
 MOST_EDITS: Final = 4
 MOST_FAULTS: Final = 3
 MOST_SLACK: Final = 9
@@ -98,7 +99,8 @@ def command(
     edits and faults in between. Sets of more than 6 replicas are checked as smaller ones that are like them,
     and the verdict says so. docs/reliability.md tells what is checked, and what is not.
 
-    Exit codes: 2 for input that cannot be used; 3 if something that must not happen can; 0.
+    Exit codes: 2 for input that cannot be used; 3 if something that must not happen can; 4 if nothing did,
+    but there are more states than --most; 130 if it is interrupted; 0.
 
     \b
     Example:
@@ -122,18 +124,18 @@ def command(
     )
     if trace_file is not None:
         _refuse_unwritable(trace_file)
-    failed = False
+    codes: set[int] = set()
     for one in load_sets(files):
         for warning in one.warnings:
             say("warning", f"{one.where}: {warning}")
         for on in (False, True) if gate is None else (gate,):
-            failed |= _check(one, attrs.evolve(scope, gate=on), most, None if failed else trace_file)
-    if failed:
-        ctx.exit(EXIT_FAILS)
+            to = None if EXIT_FAILS in codes else trace_file
+            codes.add(_check(one, attrs.evolve(scope, gate=on), most, to))
+    ctx.exit(next((code for code in (EXIT_FAILS, EXIT_NOT_DONE) if code in codes), 0))
 
 
-def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | None) -> bool:
-    """Check one set, and tell of it; whether something is wrong."""
+def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | None) -> int:
+    """Check one set, and tell of it; the exit code that this comes to."""
     if not one.lws.name:
         raise BadInput([f"{one.where}: metadata.name is needed: every object is named after it"])
     metadata = as_map(one.manifest["metadata"]).with_("namespace", one.lws.namespace)
@@ -159,12 +161,12 @@ def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | Non
     if interrupted:
         raise click.Abort
     if report.finding is None:
-        return False
+        return 0 if report.complete else EXIT_NOT_DONE
     for number, move in enumerate(report.finding.trace, 1):
         click.echo(f"  {number:4}  {': '.join(move)}")
     if trace_file is not None:
         _write_trace(trace_file, target.manifest, scope, report.finding)
-    return True
+    return EXIT_FAILS
 
 
 def _figures(report: Report, took_s: float) -> Iterator[str]:
@@ -205,7 +207,7 @@ def _start(scope: Scope) -> str:
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
     """A line that tells how far it is, on a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console  # noqa: PLC0415  # costs a tenth of a second
@@ -332,13 +334,26 @@ def _moves(document: FrozenMap[Json]) -> tuple[tuple[str, ...], ...]:
     if document.get("apiVersion") != API_VERSION:
         raise ValueError(f"apiVersion: must be {API_VERSION}, is {document.get('apiVersion')!r}")
     found = document.get("moves")
-    if not isinstance(found, tuple) or not all(isinstance(move, tuple) and move for move in found):
+    if not isinstance(found, tuple):
         raise ValueError("moves: must be a list, each a list of words")
-    return tuple(tuple(str(word) for word in as_list(move)) for move in found)
+    return tuple(_move(move, f"moves[{index}]") for index, move in enumerate(found))
+
+
+def _move(value: Json, path: str) -> tuple[str, ...]:
+    words = _texts(value, path)
+    if not is_move(words):
+        raise ValueError(f"{path}: there is no move {': '.join(words)!r}")
+    return words
+
+
+def _texts(value: Json, path: str) -> tuple[str, ...]:
+    if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"{path}: must be a list of words, is {canonical(value)}")
+    return tuple(str(word) for word in value)
 
 
 def _words(fields: FrozenMap[Json], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    words = tuple(str(word) for word in as_list(fields.get(name)))
+    words = _texts(fields.get(name), f"scope.{name}")
     unknown = [word for word in words if word not in known]
     if unknown:
         raise ValueError(f"scope.{name}: {', '.join(unknown)}: must be of {', '.join(known)}")

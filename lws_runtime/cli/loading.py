@@ -42,14 +42,16 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 def say(level: str, line: str) -> None:
-    """Prints one line on standard error, led by `error:`, `warning:` or `note:`.
-
-    The word is coloured on a terminal, unless the environment has NO_COLOR.
-    """
-    word = f"{level}:"
-    coloured = word if os.environ.get("NO_COLOR") else click.style(word, fg=_COLOURS[level], bold=True)
+    """Prints one line on standard error, led by `error:`, `warning:` or `note:` in colour."""
+    word = coloured(f"{level}:", fg=_COLOURS[level], bold=True)
     # One line, whatever a manifest's text holds.
-    click.echo(f"{coloured} {printable(line)}", err=True)
+    click.echo(f"{word} {printable(line)}", err=True)
+
+
+def coloured(text: str, *, fg: str | None, bold: bool | None = None) -> str:
+    """`text` in a colour, which `click.echo` leaves out where there is no terminal; plain where the
+    environment has NO_COLOR."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=fg, bold=bold)
 
 
 def printable(text: str) -> str:

@@ -65,13 +65,13 @@ def _show_table(trace: Trace) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE
-    with console.capture() as printed:
+    with console.capture() as printed:  # click writes it: rich would end the program where nobody reads
+        console.print(Text(printable(title(trace)), style="bold"))
+        console.print(Text("  ".join(f"{mark} {LEGEND[mark]}" for mark in stages.marks)))
+        console.print()
         console.print(table)
-    console.print(Text(printable(title(trace)), style="bold"))
-    console.print(Text("  ".join(f"{mark} {LEGEND[mark]}" for mark in stages.marks)))
-    console.print()
+        console.print()
+        for line in summary_lines(trace):
+            console.print(Text(printable(line)))
     for line in printed.get().splitlines():
         click.echo(line.rstrip())
-    console.print()
-    for line in summary_lines(trace):
-        console.print(Text(printable(line)))

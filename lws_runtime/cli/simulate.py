@@ -22,7 +22,7 @@ from lws_sim.deeds import ImpossibleStep
 from lws_sim.simulation import TooLarge, simulate, simulate_creation
 from lws_sim.trace import Trace
 
-from .loading import BadInput, LoadedSet, admit, load, no_collector, place, printable, say
+from .loading import BadInput, LoadedSet, admit, coloured, load, no_collector, place, printable, say
 from .showing import FORMATS, show
 
 EXIT_DIFFERS: Final = 1
@@ -103,12 +103,14 @@ def command(
       lws simulate old.yaml --to new.yaml --golden rollout.golden.yaml
       lws simulate examples/lws-rollout-strategy.yaml --scenario examples/scenarios/guide-stages.yaml
     """
-    if len([1 for given in (to, fields, scenario) if given]) > 1:
+    if len([1 for given in (to, fields or None, scenario) if given is not None]) > 1:
         raise BadInput(["--to, --set and --scenario cannot be given together: a scenario can set fields too"])
-    if update_golden and not golden:
+    if golden == "":
+        raise BadInput(["--golden: names no file"])
+    if update_golden and golden is None:
         raise BadInput(["--update-golden needs --golden FILE: that is the file it writes"])
     expected = None
-    if golden and not update_golden:
+    if golden is not None and not update_golden:
         expected = _read_golden(golden)
     script_ = script.Scenario((script.Step((script.ChangeTemplate(),)),))
     if scenario is not None:
@@ -128,9 +130,9 @@ def command(
     with _working(), no_collector():
         traces = [_run(plan, setting, options, seed, script_.strict) for plan in plans]
     show(traces, output)
-    if golden and update_golden:
+    if golden is not None and update_golden:
         _write_golden(golden, traces)
-    elif golden and expected is not None:
+    elif golden is not None and expected is not None:
         difference = compare(expected, traces, golden)
         if difference:
             _show_difference(golden, difference)
@@ -282,7 +284,7 @@ def _admit_update(
 @contextmanager
 def _working() -> Iterator[None]:
     """A sign of life on a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console  # noqa: PLC0415  # costs a tenth of a second
@@ -314,5 +316,5 @@ def _write_golden(path: str, traces: Sequence[Trace]) -> None:
 def _show_difference(path: str, lines: Sequence[str]) -> None:
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:
-        click.secho(printable(line), fg=colours.get(line[:1]), err=True)
+        click.echo(coloured(printable(line), fg=colours.get(line[:1])), err=True)
     say("error", f"{path}: differs, see above: - is expected, + is what happens; --update-golden accepts it")

@@ -40,7 +40,7 @@ class Scope:
     def model(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Model:
         """What can happen to a set within this scope."""
         return Model(
-            drafts(manifest, self.edits, self.edit_count),
+            drafts(manifest, self.edits, self.edit_count, from_creation=self.from_creation),
             gate=self.gate,
             faults=self.faults,
             reports_at_once=self.reports_at_once,

@@ -24,39 +24,46 @@ class Draft:
     """A manifest that a user has come to, and the edits that may follow: what each is, and its place.
 
     floor: how many groups must always be ready, None where an edit so far takes groups away or breaks them.
-    has_one_end: whatever happened before, the same is left. Not of a template whose pods never become ready,
-    and not with a partition, below which groups stay on what they were when it rose."""
+    kept: the floor of the fewest replicas so far, 0 for a set that is created: more groups may not have been
+    ready when a broken template came. has_one_end: whatever happened before, the same is left. Not of a
+    template whose pods never become ready, and not with a partition, below which groups stay on what they
+    were when it rose."""
 
     manifest: Object
     children: tuple[tuple[str, int], ...] = ()
     floor: int | None = None
+    kept: int = 0
     has_one_end: bool = True
 
 
-def drafts(manifest: Object, edits: tuple[str, ...], depth: int) -> tuple[Draft, ...]:
-    """All that up to `depth` edits of these kinds can make of a set; itself first. Equal ends are one."""
+def drafts(
+    manifest: Object, edits: tuple[str, ...], depth: int, *, from_creation: bool = False
+) -> tuple[Draft, ...]:
+    """All that up to `depth` edits of these kinds can make of a set; itself first. Equal ends are one.
+    `from_creation`: it is not at rest before the first of them, and no group was ever ready."""
     found: list[Draft] = []
-    places: dict[tuple[Object, Object | None, int, bool], int] = {}
+    places: dict[tuple[Object, Object | None, int, bool, int], int] = {}
+    breaks = "broken" in edits
 
-    def add(now: Object, before: Object, left: int, keeps: bool) -> int:
-        key = (now, before if left else None, left, keeps)
+    def add(now: Object, before: Object, left: int, keeps: bool, kept: int) -> int:
+        kept = min(kept, _floor(now)) if breaks else 0  # else it tells nothing apart
+        key = (now, before if left else None, left, keeps, kept)
         if key in places:
             return places[key]
         place = places[key] = len(found)
-        found.append(
-            Draft(now, (), _floor(now) if keeps else None, not is_broken(now) and _partition(now) == 0)
-        )
+        has_one_end = not is_broken(now) and _partition(now) == 0
+        found.append(Draft(now, (), _floor(now) if keeps else None, kept, has_one_end))
         children: list[tuple[str, int]] = []
         for edit in edits if left else ():
             after = _edited(now, before, edit, depth - left + 1)
             if after is not None and after != now and validate_update(after, now).admitted:
-                child = add(after, now, left - 1, keeps and edit in _HARMLESS)
+                child = add(after, now, left - 1, keeps and edit in _HARMLESS, kept)
                 if child not in [place for _, place in children]:
                     children.append((edit, child))
         found[place] = attrs.evolve(found[place], children=tuple(children))
         return place
 
-    add(manifest, manifest, depth, True)
+    add(manifest, manifest, depth, True, 0 if from_creation else _floor(manifest))
     return tuple(found)
 
 

@@ -189,7 +189,7 @@ class Explorer:
             state = self._states[place]
             store = self._model.world(state).store
             draft = self._model.drafts[state.draft]
-            lacks = truth.unfinished(store, self._model.name, self._model.namespace)
+            lacks = truth.unfinished(store, self._model.name, self._model.namespace, draft.kept)
             owed = any(debt.sure > 0 for debt in state.owed)
             if owed and state.draft == 0 and self._most_faults == 1:  # nothing was edited
                 lacks = "a member has ended, and its group goes on"

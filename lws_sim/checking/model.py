@@ -14,6 +14,7 @@ its own and may be as late as it likes.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
@@ -49,7 +50,7 @@ from lws_sim.cluster.store import (
 )
 from lws_sim.judging import Violation, judge
 
-from .edits import Draft
+from .edits import EDITS, Draft
 from .naming import NamedStore, Numbers
 from .rules import judge_more
 
@@ -63,6 +64,20 @@ replaced; somebody deletes a Service, a revision or a StatefulSet of workers."""
 
 Label: TypeAlias = tuple[str, ...]
 """A move in words: what moves, and how."""
+_WORDS: Final = {
+    **dict.fromkeys(("collect", "the controller starts anew"), re.compile("")),
+    "look": re.compile("(at an older view)?"),
+    "edit": re.compile("|".join(EDITS)),
+    "wait": re.compile(r".+ s"),
+    **dict.fromkeys(("ready", "end"), re.compile("(leader|workers) .*")),
+    **dict.fromkeys(("sync", "restart", "kill", "evict", "fall"), re.compile(".+")),
+    "delete by hand": re.compile("(StatefulSet|Service|ControllerRevision) .+"),
+    **dict.fromkeys(
+        ("send", "lost", "carried out, the answer lost", "carried out twice"),
+        re.compile("[A-Z][A-Za-z]+ [A-Z][A-Za-z]+ .+"),
+    ),
+}
+"""The first word of every move, and what may be its second."""
 
 
 class Debt(NamedTuple):
@@ -582,6 +597,12 @@ class Model:
         for sync in world.syncs.values():
             if sync.name != self.name:
                 yield sync
+
+
+def is_move(label: Label) -> bool:
+    """Whether there is such a move, be it possible or not."""
+    first, second, *_ = (*label, "", "")
+    return len(label) - bool(second) == 1 and first in _WORDS and bool(_WORDS[first].fullmatch(second))
 
 
 def _plain_retry(retry: Retry) -> Retry:

@@ -24,7 +24,6 @@ from lws_sim.cluster.store import (
     uid_of,
 )
 from lws_sim.deeds import CHANGE
-from lws_sim.judging import limits_of
 from lws_sim.world import LOAD
 
 from .edits import is_broken
@@ -57,22 +56,22 @@ def _change(pod: Object) -> str:
     return str(dig(pod, "metadata", "annotations", CHANGE) or "0")
 
 
-def unfinished(store: Store, name: str, namespace: str) -> str:
-    """What a set at rest lacks, "" for nothing."""
-    return next(_lacks(store, name, namespace), "")
+def unfinished(store: Store, name: str, namespace: str, kept: int) -> str:
+    """What a set at rest lacks, "" for nothing. `kept`: so many groups, less one, must be ready
+    under a broken template (edits.Draft)."""
+    return next(_lacks(store, name, namespace, kept), "")
 
 
-def _lacks(store: Store, name: str, namespace: str) -> Iterator[str]:
+def _lacks(store: Store, name: str, namespace: str, kept: int) -> Iterator[str]:
     stored, leaders = store.get(names.KIND, namespace, name), store.get("StatefulSet", namespace, name)
     if stored is None or leaders is None:
         yield "there is no leader StatefulSet"
         return
     spec = decode(stored).spec
-    limits = limits_of(spec)
     ready = count(store, name).ready
     if is_broken(stored):
-        if len(ready) < limits.floor - 1:  # one may be given up for broken ones
-            yield f"{len(ready)} groups are ready of {limits.floor} that a broken template must leave"
+        if len(ready) < kept - 1:  # one may be given up for broken ones
+            yield f"{len(ready)} groups are ready of {kept} that a broken template must leave"
         return
     replicas = dig(leaders, "spec", "replicas")
     partition = dig(leaders, "spec", "updateStrategy", "rollingUpdate", "partition")

@@ -14,7 +14,7 @@ from .words import summary_lines, title
 _PAGE_STYLE: Final = f"""\
 :root{{color-scheme:light dark}}
 body{{margin:2rem auto;padding:0 1rem;max-width:{WIDTH}px;font:15px/1.5 system-ui,-apple-system,"Segoe UI",\
-sans-serif;color:#1b2733;background:#fff}}
+sans-serif;color:#1b2733;background:#fff;overflow-wrap:anywhere}}
 h1{{font-size:1.25rem}}svg{{max-width:100%;height:auto}}.scroll{{overflow-x:auto}}
 table{{border-collapse:collapse;font-size:13px}}
 th,td{{padding:.25rem .6rem;border-bottom:1px solid #d5dce3;text-align:left;white-space:nowrap}}

@@ -54,7 +54,7 @@ class Lane:
 def lanes(trace: Trace) -> tuple[Lane, ...]:
     """The groups of a trace by index, neighbours with the same course as one."""
     end_s = end_of(trace)
-    width = max((sample.replicas for sample in trace.samples), default=0)
+    width = max((len(sample.groups) for sample in trace.samples), default=0)
     courses = [_course(trace.samples, index, end_s) for index in range(width)]
     found, first = [], 0
     for course, run in groupby(courses):

@@ -7,7 +7,7 @@ told by hue alone. The picture follows the reader's preference for light or dark
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from lws_sim.scenario import duration
@@ -23,6 +23,7 @@ _LANES_HEIGHT: Final = 640.0  # of all lanes together, at most
 _LANE_MOST, _LANE_LEAST = 22.0, 1.2
 _CHART_HEIGHT: Final = 110
 _MARK_ROW: Final = 15
+_LINE_LENGTH: Final = 140  # so many characters find room beside each other
 _TITLE_ROW: Final = 24
 _LABEL_GAP: Final = 13.0
 
@@ -59,7 +60,9 @@ class _Picture:
         self._lane = min(_LANE_MOST, max(_LANE_LEAST, room))
         self._gap = 3.0 if self._lane > 10 else 1.0 if self._lane > 5 else 0.0
         self._raised = _TITLE_ROW if embedded else 0  # the page has the title
-        self._top = _TOP - self._raised + _MARK_ROW * min(len(trace.marks), 1)
+        texts = [f"{_numeral(index)} {mark.text}" for index, mark in enumerate(trace.marks)]
+        self._words = tuple(_in_lines(texts, _LINE_LENGTH))
+        self._top = _TOP - self._raised + _MARK_ROW * len(self._words)
         self._bottom = self._top + self._lane * self._groups
         self._chart_top = self._bottom + 30
         self._chart_bottom = self._chart_top + _CHART_HEIGHT
@@ -134,7 +137,7 @@ class _Picture:
             yield _faint(_LEFT - 8, y, "end", f"R-{index}")
 
     def _marks(self) -> Iterator[str]:
-        """Numbered flags over the lanes; what they stand for is told on hovering, and in the table."""
+        """Numbered flags over the lanes; what they stand for is told over them, and on hovering."""
         last_x = -math.inf
         for index, mark in enumerate(self._trace.marks):
             x = self._x(mark.at_s)
@@ -146,9 +149,8 @@ class _Picture:
                     f"<title>{words}</title>{_numeral(index)}</text>"
                 )
                 last_x = x
-        texts = [f"{_numeral(index)} {mark.text}" for index, mark in enumerate(self._trace.marks)]
-        line = escape(_cut("   ".join(texts), 150))
-        yield _faint(_LEFT, 62 - self._raised, "start", line)
+        for number, line in enumerate(self._words):
+            yield _faint(_LEFT, 62 - self._raised + number * _MARK_ROW, "start", escape(line))
 
     def _chart(self) -> Iterator[str]:
         """Leaders, ready groups and partition as steps over the same time."""
@@ -216,5 +218,18 @@ def _numeral(index: int) -> str:
     return chr(0x2460 + index) if index < 20 else f"({index + 1})"
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _in_lines(texts: Iterable[str], most: int) -> Iterator[str]:
+    """The texts in lines of `most` characters at most, each in one line if it can be."""
+    line = ""
+    for text in texts:
+        if line and len(line) + 3 + len(text) > most:
+            yield line
+            line = ""
+        line = f"{line}   {text}" if line else text
+        while len(line) > most:
+            end = line.rfind(" ", 1, most + 1)
+            end = end if end > 0 else most
+            yield line[:end]
+            line = line[end:].strip()
+    if line:
+        yield line

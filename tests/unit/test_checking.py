@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from importlib import import_module
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from lws_core.rollout import Budget
 from lws_core.spec import IntOrPercent
 from lws_core.values import FrozenMap, as_map, dig
 from lws_runtime.cli import main
+from lws_sim.checking import truth
 from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of, smaller_than
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
-from lws_sim.checking.explorer import Explorer
-from lws_sim.checking.model import FAULTS, Model
+from lws_sim.checking.explorer import Explorer, at_rest, rest
+from lws_sim.checking.model import FAULTS, Model, is_move
 from lws_sim.deeds import set_field
 from lws_sim.world import LOAD
 
@@ -149,10 +151,67 @@ def test_kinds_of_edits_and_faults_must_all_happen() -> None:
         assert f"fault {fault}" in moves
 
 
+def test_moves_that_are_made_must_all_be_known() -> None:
+    """A file of moves is refused where it has others."""
+    labels = set()
+    cases = [
+        (Shape(replicas=1, size=2), Scope(edits=EDITS, faults=FAULTS, fault_count=1)),
+        (Shape(replicas=2, size=1), Scope(edits=("down",), edit_count=2, slack=2)),
+    ]
+    for shape, scope in cases:
+        model = scope.model(shape.manifest)
+        left, known = deque([scope.start(model)]), {scope.start(model)}
+        while left and len(known) < 1000:
+            for move in model.moves(left.popleft()):
+                labels.add(move.label)
+                if move.after not in known:
+                    known.add(move.after)
+                    left.append(move.after)
+    assert all(map(is_move, labels))
+    first = {label[0] for label in labels}
+    assert {"sync", "collect", "ready", "end", "fall", "evict", "delete by hand", "lost"} <= first
+
+
 def test_edits_that_come_to_the_same_set_must_be_one_draft() -> None:
     found = drafts(Shape().manifest, ("up", "down"), 2)
     assert sorted({draft.manifest["spec"]["replicas"] for draft in found}) == [1, 2, 3, 4, 5]  # type: ignore[index,call-overload]
     assert len(found) == 6  # 3 before and after two edits differ in what may follow
+
+
+@pytest.mark.parametrize(
+    ("shape", "scope"),
+    [
+        (Shape(replicas=3, size=1, max_surge=1), Scope(edits=("broken",), from_creation=True)),
+        (
+            Shape(replicas=0, size=1, max_unavailable=0, max_surge=1),
+            Scope(edits=("up", "broken"), edit_count=3),
+        ),
+    ],
+)
+def test_broken_template_never_is_blamed_for_groups_that_could_not_be_ready(
+    shape: Shape, scope: Scope
+) -> None:
+    report = check(shape.manifest, scope)
+    assert (report.complete, report.finding) == (True, None)
+
+
+def test_broken_template_must_leave_the_floor_of_the_fewest_replicas() -> None:
+    manifest = Shape(replicas=3, size=1).manifest
+    found = drafts(manifest, ("down", "up", "broken"), 3)
+    place = 0
+    for edit, kept in (("up", 2), ("down", 2), ("broken", 2)):
+        place = dict(found[place].children)[edit]
+        assert found[place].kept == kept
+    place = 0
+    for edit, kept in (("down", 1), ("up", 1), ("broken", 1)):
+        place = dict(found[place].children)[edit]
+        assert found[place].kept == kept
+    model = Model(drafts(manifest, ("broken",), 1))
+    broken = next(move.after for move in model.moves(at_rest(model, 0)) if move.kind == "edit")
+    store = model.world(rest(model, broken)).store
+    assert truth.unfinished(store, "serve", "default", model.drafts[broken.draft].kept) == ""
+    lacks = truth.unfinished(store, "serve", "default", 4)
+    assert lacks == "2 groups are ready of 4 that a broken template must leave"
 
 
 def test_equal_situations_must_be_one_state() -> None:
@@ -210,7 +269,8 @@ def test_command_must_say_that_all_was_looked_at(manifest: str) -> None:
 
 def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> None:
     code, output = run(manifest, "--most", "20", "--no-gate")
-    assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (0, True, False)
+    assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (4, True, False)
+    assert run(manifest, "--most", "300", "--edits", "0", "--faults", "0")[0] == 0
     large = tmp_path / "large.yaml"
     large.write_text(SET.replace("replicas: 2", "replicas: 64"))
     code, output = run(str(large), "--most", "20", "--no-gate")
@@ -281,6 +341,16 @@ def test_replay_must_tell_when_nothing_is_wrong_any_more(
             "scope.editCount: must be from 0 to 4, is -1",
         ),
         ("kind: Trace\nmoves: abc", "moves: must be a list"),
+        ("kind: Trace\nmoves: [[x]]", "moves[0]: there is no move 'x'"),
+        ("kind: Trace\nmoves: [[look], [edit, nonsense]]", "moves[1]: there is no move 'edit: nonsense'"),
+        ("kind: Trace\nmoves: [[look, at an older view, x]]", "moves[0]: there is no move"),
+        ("kind: Trace\nmoves: [[null]]", "moves[0]: must be a list of words, is [null]"),
+        ("kind: Trace\nmoves: [[]]", "moves[0]: there is no move ''"),
+        ("kind: Trace\nmoves: [look]", 'moves[0]: must be a list of words, is "look"'),
+        (
+            "kind: Trace\nmoves: []\nscope: {gate: true, edits: template}",
+            'scope.edits: must be a list of words, is "template"',
+        ),
     ],
 )
 def test_replay_must_refuse_what_is_no_trace(tmp_path: Path, text: str, fault: str) -> None:
@@ -354,7 +424,7 @@ def test_command_that_is_interrupted_must_tell_what_it_has_done(
 
     monkeypatch.setattr(Explorer, "_liveness", interrupt)
     code, output = run(manifest, "--no-gate")
-    assert code == 1
+    assert code == 130
     assert "NOT DONE: nothing wrong in the states looked at" in output
 
 

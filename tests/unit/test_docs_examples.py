@@ -8,6 +8,7 @@ doctest, all blocks of a page as one session.
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 import shlex
 import shutil
@@ -17,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from lws_core.controller import Look, step
 from lws_runtime.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +204,23 @@ def test_check_of_a_repository_never_passes_what_nobody_has_recorded(repository:
     assert "there is no such golden file" in done.stderr
 
 
+@pytest.mark.parametrize("place", ["chat.yml", "chat.json", "below/two words.yaml", "below/further/chat.yml"])
+def test_check_of_a_repository_never_passes_over_a_manifest(repository: Path, place: str) -> None:
+    add = f"mkdir -p manifests/below/further && sed s/serve/chat/ manifests/serve.yaml >'manifests/{place}'"
+    if place.endswith(".json"):
+        add = f"{sys.executable} -c 'import json, sys, yaml; json.dump(yaml.safe_load("
+        add += f"sys.stdin), sys.stdout)' <manifests/serve.yaml | sed s/serve/chat/ >manifests/{place}"
+    done = in_repository(repository, f"{add} && git add ." + COMMIT)
+    golden = f"manifests/{place.rpartition('.')[0]}.golden.yaml"
+    assert done.returncode == 2
+    assert f"error: {golden}: there is no such golden file" in done.stderr
+    record = f"lws simulate 'manifests/{place}' --golden '{golden}' --update-golden"
+    done = in_repository(
+        repository, f"{record} && git add . && git commit -qm recorded && ci/check-sets HEAD^"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_check_of_a_repository_never_passes_a_manifest_that_is_not_valid(repository: Path) -> None:
     done = in_repository(repository, "sed -i s/maxSurge/maxSurges/ manifests/serve.yaml" + COMMIT)
     assert done.returncode == 2
@@ -215,6 +235,30 @@ def test_jobs_always_are_yaml_that_runs_the_check() -> None:
 
 
 # -- completeness
+
+
+def test_page_on_the_architecture_always_has_every_module() -> None:
+    guide = text_of("architecture").partition("## Reading the code")[2]
+    for package in ("lws_core", "lws_sim", "lws_runtime"):
+        for path in sorted((ROOT / package).iterdir()):
+            if path.stem.startswith("_") or not (path.suffix == ".py" or (path / "__init__.py").exists()):
+                continue
+            assert f"`{path.stem}`" in guide or f"`{path.stem}." in guide, f"{package}.{path.stem}"
+
+
+def test_page_on_the_architecture_always_calls_the_machine_as_it_is() -> None:
+    text = text_of("architecture")
+    (call,) = re.findall(r"^look = step\(memory, sight, now_s\) +# (.*)$", text, re.MULTILINE)
+    fields = [field.name for field in attrs.fields(Look)]
+    assert re.findall(r"look\.(\w+)", call) == fields
+    assert [*inspect.signature(step).parameters] == ["memory", "sight", "now_s"]
+
+
+def test_page_on_the_operator_always_names_the_ways_to_a_cluster_in_their_order() -> None:
+    section = text_of("operator").partition("## The cluster")[2].partition("\n## ")[0]
+    ways = ("--kubeconfig", "KUBECONFIG", "service account", "~/.kube/config")
+    places = [section.index(way) for way in ways]
+    assert places == sorted(places)
 
 
 def test_page_on_the_command_always_has_every_command_and_option() -> None:
