@@ -41,9 +41,12 @@ _ZERO_IS_UNSET: Final = frozenset(
     {
         "hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "hostPort",
         "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
+        "chapAuthDiscovery", "chapAuthSession", "sslEnabled", "partition",
     }
 )  # fmt: skip
-_DEFAULT_PROTOCOL: Final = ("protocol", "TCP")
+# What the API server fills in wherever the field is missing.
+_DEFAULTS: Final = frozenset({("protocol", "TCP"), ("whenDeleted", "Retain"), ("whenScaled", "Retain")})
+_DEFAULT_RESTART_POLICY: Final = ("spec", "restartPolicy", "Always")  # a container's makes it a sidecar
 
 
 def record(lws: LeaderWorkerSet) -> FrozenMap[Json]:
@@ -108,7 +111,9 @@ def normalised(value: Json, key: str = "") -> Json:
         return FrozenMap({name: _amount(item) for name, item in value.items()})
     kept = {}
     for name, item in value.items():
-        if (name, item) == _DEFAULT_PROTOCOL:
+        if isinstance(item, str) and (
+            (name, item) in _DEFAULTS or (key, name, item) == _DEFAULT_RESTART_POLICY
+        ):
             continue
         plain = _amount(item) if name in _QUANTITY else normalised(item, name)
         if not _unset(name, plain):

@@ -52,12 +52,54 @@ def test_recorded_revision_always_means_what_is_recorded_afresh(name: str) -> No
         with_container(securityContext={"runAsUser": 0}),
         with_container(env=[{"name": "A"}]),
         with_container(ports=[{"containerPort": 1, "protocol": "UDP"}]),
+        {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Delete"}},
         {"workerTemplate": {**POD, "metadata": {"labels": {"a": ""}}}},
         {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "t", "emptyDir": {}}]}}},
     ],
 )
 def test_change_of_a_group_always_is_another_meaning(template: dict[str, Any]) -> None:
     assert meaning(live(template=template)) != meaning(live())
+
+
+def volume(**fields: Any) -> dict[str, Any]:
+    source = {"targetPortal": "p", "iqn": "q", "lun": 0, **fields}
+    return {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "v", "iscsi": source}]}}}
+
+
+DELETE = {"whenDeleted": "Delete"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}}),
+        (
+            {"persistentVolumeClaimRetentionPolicy": DELETE},
+            {"persistentVolumeClaimRetentionPolicy": {**DELETE, "whenScaled": "Retain"}},
+        ),
+        ({}, {"workerTemplate": {"spec": {**POD["spec"], "restartPolicy": "Always"}}}),
+        (volume(), volume(chapAuthDiscovery=False, chapAuthSession=False)),
+        (
+            {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "v", "scaleIO": {}}]}}},
+            {
+                "workerTemplate": {
+                    "spec": {**POD["spec"], "volumes": [{"name": "v", "scaleIO": {"sslEnabled": False}}]}
+                }
+            },
+        ),
+    ],
+)
+def test_default_that_is_spelled_out_never_is_another_meaning(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert meaning(live(template=one)) == meaning(live(template=other))
+
+
+def test_container_that_restarts_always_is_a_sidecar_and_another_meaning() -> None:
+    def with_init(**fields: Any) -> dict[str, Any]:
+        return {"workerTemplate": {"spec": {**POD["spec"], "initContainers": [{"name": "i", **fields}]}}}
+
+    assert meaning(live(template=with_init(restartPolicy="Always"))) != meaning(live(template=with_init()))
 
 
 def test_network_always_is_part_of_the_meaning() -> None:
