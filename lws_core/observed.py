@@ -39,7 +39,8 @@ class Pod:
     Running with condition Ready, `ready_since_s` (epoch seconds) when that began; `restarts` counts those
     of its containers and init containers; `deletion_s` is when its grace period ends (epoch seconds),
     None while it is not terminating; `waiting` is the first reason that keeps it from running, as the
-    kubelet or the scheduler gave it. The topology keys are those that the pod was made with.
+    kubelet or the scheduler gave it. The topology keys, and whether it has a subdomain of its own, are those
+    that the pod was made with.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Pod:
     pod_group_name: str = ""
     exclusive_topology: str = ""
     subgroup_exclusive_topology: str = ""
+    own_subdomain: bool = False
 
     @property
     def terminating(self) -> bool:

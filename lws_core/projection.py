@@ -95,6 +95,7 @@ def pod(obj: Object, set_name: str) -> Pod | None:
         pod_group_name=_text(annotations.get(names.POD_GROUP_NAME)),
         exclusive_topology=_text(annotations.get(names.EXCLUSIVE_TOPOLOGY)),
         subgroup_exclusive_topology=_text(annotations.get(names.SUBGROUP_EXCLUSIVE_TOPOLOGY)),
+        own_subdomain=annotations.get(names.SUBDOMAIN_POLICY) == "UniquePerReplica",
     )
 
 
