@@ -67,7 +67,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
         if _writes_template(plan):
-            memory = evolve(memory, exposed=plan.exposed)
+            memory = evolve(memory, exposed=plan.exposed, taken=change.taken)
     return memory, actions
 
 
@@ -97,6 +97,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         digest=memory.digest,
         recreations=_recreations(memory, now_s),
         sure=f"Read StatefulSet {lws.name}" in memory.verified,
+        taken=memory.taken,
     )
     if statefulset is None:
         return view

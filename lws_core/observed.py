@@ -85,7 +85,8 @@ class LeaderStatefulSet:
 
     `template_digest` tells one stored template from another. `owned_labels` and `owned_annotations` are the
     keys that our field manager wrote. `posted_fields` is the index in managedFields of what it wrote by
-    POST, which a later apply does not take fields from; None once there is no such entry.
+    POST, which a later apply does not take fields from; None once there is no such entry. `applied_template`
+    is what it applied of the template, as managedFields tell it; None where they tell nothing of anybody.
     """
 
     name: str
@@ -109,6 +110,7 @@ class LeaderStatefulSet:
     owned_labels: tuple[str, ...] = ()
     owned_annotations: tuple[str, ...] = ()
     posted_fields: int | None = None
+    applied_template: FrozenMap[Json] | None = None
     observed_generation: int = 0
     status_replicas: int = 0
     ready_replicas: int = 0

@@ -88,7 +88,8 @@ class SetView:
     than ABSENT_LEADER_S. recreations: the annotation to write on the leader StatefulSet, "" to leave it.
     sure: the leader StatefulSet was read a moment ago. exposed: groups that seem to serve, and that the
     StatefulSet controller may have replaced unseen by now. doomed: groups that serve until they are
-    recreated, and that nothing counts on: the summary has them as unready.
+    recreated, and that nothing counts on: the summary has them as unready. taken: the resourceVersion at
+    which the leader template was last applied as it was, "" for none.
     """
 
     lineage: Lineage
@@ -104,6 +105,7 @@ class SetView:
     sure: bool = False
     exposed: GroupSet = 0
     doomed: GroupSet = 0
+    taken: str = ""
 
 
 @attrs.frozen
