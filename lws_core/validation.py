@@ -89,6 +89,12 @@ _RULES = (
         consequence="pods whose names are too long do not start",
     ),
     _Rule(
+        set_rules.annotation_room_faults,
+        ("metadata.annotations",),
+        about=lambda lws: lws.metadata.annotations,
+        consequence="the StatefulSet may be refused",
+    ),
+    _Rule(
         set_rules.topology_faults,
         ("metadata.annotations",),
         about=lambda lws: lws.metadata.annotations,
