@@ -170,7 +170,7 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     nothing tells whether the stored one is ours.
     """
     lineage, statefulset = view.lineage, view.statefulset
-    service = shared_service(lws) if lws.spec.subdomain_policy == "Shared" else None
+    service = shared_service(lws) if _shares_service(lws, view) else None
     if lineage.create is not None and lineage.changes:
         return SetPlan(lineage, service=service)  # its revision first
     if statefulset is None:
@@ -203,6 +203,12 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
     return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)
+
+
+def _shares_service(lws: LeaderWorkerSet, view: SetView) -> bool:
+    """Whether the set, or a group that is of an older revision, has its names from one Service for all."""
+    used = (view.lineage.sets.get(key) for key in view.summary.using)
+    return any(one is not None and one.spec.subdomain_policy == "Shared" for one in (lws, *used))
 
 
 def plan_group(

@@ -66,6 +66,15 @@ def test_service_of_the_set_never_is_made_where_each_group_has_its_own() -> None
     assert plan_set(unique, view_of(unique, ())).service is None
 
 
+def test_service_of_the_set_always_is_kept_for_groups_of_an_older_revision() -> None:
+    """They have their names from it until the rollout has replaced them."""
+    unique = live({"networkConfig": {"subdomainPolicy": "UniquePerReplica"}})
+    revisions = (own_revision(LIVE, "old", 1, record(LIVE)), own_revision(unique, "new", 2, record(unique)))
+    found = {"statefulset": statefulset(), "revisions": revisions, "native_keys": NATIVES}
+    assert plan_set(unique, view_of(unique, (OLD, NEW, NEW), **found)).service is not None
+    assert plan_set(unique, view_of(unique, (NEW, NEW, NEW), **found)).service is None
+
+
 def test_set_at_rest_always_keeps_its_numbers_and_template() -> None:
     plan = plan_set(LIVE, view(NEW, NEW, NEW))
     assert isinstance(plan.decision, Done)
