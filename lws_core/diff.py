@@ -192,7 +192,8 @@ def _left_behind(leaders: Leaders, view: SetView, observed: LeaderStatefulSet) -
 def _as_it_is(lws: LeaderWorkerSet, leaders: Leaders, observed: LeaderStatefulSet) -> Leaders:
     """The leaders as they are, to make the template ours before another one is written: no pod is replaced
     for it, and in the middle of a rollout groups are held back just as by the write that follows."""
-    at_rest = observed.current_revision == observed.update_revision
+    seen = observed.observed_generation == observed.generation
+    at_rest = seen and observed.current_revision == observed.update_revision
     held = lws.spec.rollout_strategy.partition if at_rest else leaders.partition
     replicas = min(observed.replicas, leaders.replicas)
     return Leaders(replicas, max(observed.partition, held), observed.template, record_of(observed))
