@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from .values import EMPTY, FrozenMap, Json, as_map, as_maps, freeze_map
+from .values import EMPTY, FrozenMap, Json, as_map, as_maps, freeze, freeze_map
 
 # What the API server fills in whatever else the template says: pkg/apis/core/v1/defaults.go.
 _FILLED_IN: Final = freeze_map(
@@ -62,21 +62,30 @@ def _of_list(
     stored: tuple[Json, ...], applied: FrozenMap[Json], new: tuple[Json, ...], path: str
 ) -> Iterator[str]:
     """Items are told apart by their keys, which managedFields name; without ours any list may be meant."""
-    keyed = [(json.loads(key[2:]), as_map(of)) for key, of in applied.items() if key.startswith("k:")]
+    keyed = [(_key(name), as_map(of)) for name, of in applied.items() if name.startswith("k:")]
     names = [*keyed[0][0]] if keyed else []
     for item in as_maps(stored):
-        ours = next((of for key, of in keyed if _has_key(item, as_map(freeze_map(key)))), None)
-        key: FrozenMap[Json] = FrozenMap({name: item.get(name) for name in names})
-        twin = next((other for other in as_maps(new) if names and _has_key(other, key)), None)
+        ours = next((of for key, of in keyed if _has_key(item, key)), None)
+        key: FrozenMap[Json] = FrozenMap({name: item[name] for name in names if name in item})
+        twin = next((other for other in as_maps(new) if _has_key(other, key)), None)
         if twin is not None:
             yield from _left(item, ours, twin, path)
         elif ours is None:
             yield path
-    yield from (path for item in stored if isinstance(item, str) and f"v:{json.dumps(item)}" not in applied)
+    words = (item for item in stored if isinstance(item, str) and item not in new)
+    yield from (path for item in words if f"v:{json.dumps(item)}" not in applied)
+
+
+def _key(name: str) -> FrozenMap[Json]:
+    """The key of an item, as managedFields have it; none where it makes no sense."""
+    try:
+        return as_map(freeze(json.loads(name.removeprefix("k:"))))
+    except (ValueError, RecursionError):
+        return EMPTY
 
 
 def _has_key(item: FrozenMap[Json], key: FrozenMap[Json]) -> bool:
-    return all(item.get(name, _KEY_DEFAULTS.get(name)) == value for name, value in key.items())
+    return bool(key) and all(item.get(name, _KEY_DEFAULTS.get(name)) == value for name, value in key.items())
 
 
 def _is_filled_in(name: str, value: Json, new: FrozenMap[Json]) -> bool:

@@ -86,7 +86,8 @@ class LeaderStatefulSet:
     `template_digest` tells one stored template from another. `owned_labels` and `owned_annotations` are the
     keys that our field manager wrote. `posted_fields` is the index in managedFields of what it wrote by
     POST, which a later apply does not take fields from; None once there is no such entry. `applied_template`
-    is what it applied of the template, as managedFields tell it; None where they tell nothing of anybody.
+    is what it applied of the template, as managedFields tell it; None where it has applied nothing, as where
+    somebody else carries decisions out under a name of their own.
     """
 
     name: str

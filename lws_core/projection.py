@@ -131,7 +131,7 @@ def leader_statefulset(obj: Object) -> LeaderStatefulSet:
         owned_labels=_owned(ours, "f:labels"),
         owned_annotations=_owned(ours, "f:annotations"),
         posted_fields=_posted(meta),
-        applied_template=_applied_template(meta, ours),
+        applied_template=_applied_template(ours),
         observed_generation=_count(status.get("observedGeneration")),
         status_replicas=_count(status.get("replicas")),
         ready_replicas=_count(status.get("readyReplicas")),
@@ -282,11 +282,11 @@ def _posted(meta: Object) -> int | None:
     return None
 
 
-def _applied_template(meta: Object, ours: list[Object]) -> FrozenMap[Json] | None:
-    if not _items(meta.get("managedFields")):
-        return None
-    applied = (entry for entry in ours if entry.get("operation") == "Apply" and not entry.get("subresource"))
-    return as_map(freeze(_at(next(applied, EMPTY), "fieldsV1", "f:spec", "f:template")))
+def _applied_template(ours: list[Object]) -> FrozenMap[Json] | None:
+    for entry in ours:
+        if entry.get("operation") == "Apply" and not entry.get("subresource"):
+            return as_map(freeze(_at(entry, "fieldsV1", "f:spec", "f:template")))
+    return None
 
 
 def _map(value: object) -> Mapping[str, Any]:

@@ -124,3 +124,10 @@ def test_items_of_lists_always_are_told_apart_by_their_keys() -> None:
     )
     kept = template({"env": env}, tolerations=[{"key": "k"}], hostAliases=[{"ip": "1"}])
     assert leftovers(stored, applied(old), kept) == ()
+
+
+@pytest.mark.parametrize("key", ["k:", "k:5", "k:{", 'k:{"other":{}}', "k:" + "[" * 100_000, "?"])
+def test_fields_that_make_no_sense_never_break_the_look(key: str) -> None:
+    told = freeze_map({"f:spec": {"f:containers": {key: {}}}})
+    named = template({"name": "other"})
+    assert leftovers(template(), told, named) == ("spec.containers",)
