@@ -16,12 +16,13 @@ from .actions import Apply, Create, Delete, Propagation, Ref, Request, TakeField
 from .desired.claims import volume_claims
 from .desired.leader_statefulset import leader_statefulset
 from .evidence import Evidence
+from .leftovers import leftovers
 from .observed import Child, Group, LeaderStatefulSet, Owner, Pod, Revision, WorkerStatefulSet, owned_by
 from .plan import GroupPlan, Leaders, Manifest, SetPlan, SetView, Trouble
-from .rendered import encode
+from .rendered import encode, record_of
 from .restart import Recreate
 from .spec import LeaderWorkerSet
-from .values import FrozenMap, Json, as_map, dig, freeze_map, strings
+from .values import EMPTY, FrozenMap, Json, as_map, dig, freeze_map, strings
 
 Standing = Literal["Own", "Leaving", "Foreign"]
 _UNLABELLED: Final = f"label {names.SET_NAME} was removed"
@@ -29,10 +30,12 @@ _UNLABELLED: Final = f"label {names.SET_NAME} was removed"
 
 @attrs.frozen
 class Change:
-    """The actions that a plan comes to, and the foreign objects that stand in the way of others."""
+    """The actions that a plan comes to, and the foreign objects that stand in the way of others. `taken`: the
+    resourceVersion of the leader StatefulSet where its template is applied as it is, before a new one."""
 
     actions: tuple[Request, ...] = ()
     foreign: tuple[Trouble, ...] = ()
+    taken: str = ""
 
 
 def standing(owner: Owner | None, terminating: bool, *, kind: str, name: str, uid: str) -> Standing:
@@ -46,6 +49,7 @@ def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: Frozen
     """What to send for the set itself. `leaders` are the pods named by `plan.replace`, by group index."""
     actions: list[Request] = []
     foreign: list[Trouble] = []
+    taken = ""
     if plan.lineage.create is not None:
         actions.append(Create(plan.lineage.create, f"revision {plan.lineage.key}: {plan.lineage.occasion}"))
     elif plan.lineage.reused is not None and plan.lineage.raise_to:  # an older one that comes back
@@ -58,6 +62,7 @@ def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: Frozen
         change = diff_leaders(lws, plan.leaders, view)
         actions += change.actions
         foreign += change.foreign
+        taken = change.taken
     if plan.service is not None:
         change = _diff_service(lws, plan.service, view.service)
         actions += change.actions
@@ -69,7 +74,7 @@ def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: Frozen
         ref = Ref("ControllerRevision", lws.namespace, revision.name)
         why = f"nothing uses revision {revision.key} any more"
         actions.append(Delete(ref, revision.uid, revision.resource_version, "Background", why))
-    return Change(tuple(actions), tuple(foreign))
+    return Change(tuple(actions), tuple(foreign), taken)
 
 
 def diff_group(lws: LeaderWorkerSet, plan: GroupPlan, group: Group) -> Change:
@@ -125,6 +130,11 @@ def diff_leaders(lws: LeaderWorkerSet, leaders: Leaders, view: SetView) -> Chang
         return Change(
             (TakeFields(ref, observed.uid, observed.resource_version, observed.posted_fields, why),)
         )
+    left = _left_behind(leaders, view, observed)
+    if left:
+        as_it_is = _applied(lws, _as_it_is(lws, leaders, observed), view, observed)
+        why = f"{', '.join(left)} of the template taken over, for {why}"
+        return Change((Apply(as_it_is, why),), taken=observed.resource_version)
     return Change((Apply(manifest, why),))
 
 
@@ -172,6 +182,26 @@ def _applied(lws: LeaderWorkerSet, leaders: Leaders, view: SetView, observed: Le
         "resourceVersion": observed.resource_version,
     }
     return manifest | {"metadata": metadata, "spec": spec}
+
+
+def _left_behind(leaders: Leaders, view: SetView, observed: LeaderStatefulSet) -> tuple[str, ...]:
+    """The fields of the stored template that a new one would leave there, as we have not applied them. A
+    foreign edit is healed at once, as it may be replacing leaders. If applying the template as it is was to
+    no avail, the new one is written all the same."""
+    known = observed.applied_template is not None and observed.labels.get(names.REVISION_KEY)
+    if not known or not leaders.writes_template or leaders.heals or view.taken == observed.resource_version:
+        return ()
+    return leftovers(observed.template, observed.applied_template or EMPTY, leaders.template)
+
+
+def _as_it_is(lws: LeaderWorkerSet, leaders: Leaders, observed: LeaderStatefulSet) -> Leaders:
+    """The leaders as they are, to make the template ours before another one is written: no pod is replaced
+    for it, and in the middle of a rollout groups are held back just as by the write that follows."""
+    seen = observed.observed_generation == observed.generation
+    at_rest = seen and observed.current_revision == observed.update_revision
+    held = lws.spec.rollout_strategy.partition if at_rest else leaders.partition
+    replicas = min(observed.replicas, leaders.replicas)
+    return Leaders(replicas, max(observed.partition, held), observed.template, record_of(observed))
 
 
 def _differences(manifest: Manifest, leaders: Leaders, observed: LeaderStatefulSet) -> list[str]:

@@ -34,7 +34,7 @@ class FieldError:
     value: Json = None
 
     def __str__(self) -> str:
-        if self.type in ("Required", "Unknown"):
+        if self.type in ("Required", "Unknown", "TooLong"):
             return f"{self.path}: {_WORDS[self.type]}" + (f": {self.detail}" if self.detail else "")
         return f"{self.path}: {_WORDS[self.type]}: {canonical(self.value)}: {self.detail}"
 

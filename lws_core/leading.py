@@ -71,7 +71,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
         if _writes_template(plan):
-            memory = evolve(memory, exposed=plan.exposed)
+            memory = evolve(memory, exposed=plan.exposed, taken=change.taken)
     return memory, actions
 
 
@@ -101,6 +101,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         digest=memory.digest,
         recreations=_recreations(memory, now_s),
         sure=f"Read StatefulSet {lws.name}" in memory.verified,
+        taken=_taken(memory, lws),
     )
     if statefulset is None:
         return view
@@ -115,6 +116,13 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         exposed=memory.exposed | _exposed(summary, statefulset),
         doomed=doomed,
     )
+
+
+def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
+    """At which resourceVersion the leader template was applied as it was; nothing where that has failed,
+    unless it was refused and would be again."""
+    retry = memory.retries.get(f"Apply StatefulSet {lws.name}")
+    return memory.taken if retry is None or retry.refused else ""
 
 
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:

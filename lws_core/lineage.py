@@ -13,10 +13,10 @@ from typing import Literal
 import attrs
 
 from . import revision
-from .names import REVISION_KEY
+from .names import REVISION_KEY, SUBDOMAIN_POLICY
 from .observed import LeaderStatefulSet, Revision, owned_by
-from .spec import LeaderWorkerSet
-from .values import EMPTY, FrozenMap, Json
+from .spec import LeaderWorkerSet, SubdomainPolicy
+from .values import EMPTY, FrozenMap, Json, dig
 
 Occasion = Literal["New", "Updated", "Missing"]
 
@@ -66,17 +66,21 @@ def trace(
         key=lambda r: (r.number, r.name),
     )
     records = {r.key: r.data for r in own}
-    overlaid = {key: revision.overlay(lws, data) for key, data in records.items() if _readable(lws, data)}
     number = 1 + max((r.number for r in revisions), default=0)
     current = "" if statefulset is None else statefulset.labels.get(REVISION_KEY, "")
+    overlaid = {
+        key: revision.overlay(_below(lws, statefulset, key, data), data)
+        for key, data in records.items()
+        if _readable(lws, data)
+    }
     if current and current not in overlaid:
-        back = _restored(lws, current, remembered) or (lws if template_is_live else None)
+        back = _restored(lws, statefulset, current, remembered) or (lws if template_is_live else None)
         if back is not None:
             return _with_missing(Lineage(current, False, FrozenMap(overlaid)), current, back, number)
     lineage = _newest(lws, own, records, FrozenMap(overlaid), current, number)
     if lineage.create is None:
         for key in sorted(set(used) - {*overlaid, current}):
-            back = _restored(lws, key, remembered)
+            back = _restored(lws, statefulset, key, remembered)
             if back is not None:
                 return _with_missing(lineage, key, back, number)
     return lineage
@@ -111,10 +115,30 @@ def _newest(
 
 
 def _restored(
-    lws: LeaderWorkerSet, key: str, remembered: FrozenMap[FrozenMap[Json]]
+    lws: LeaderWorkerSet,
+    statefulset: LeaderStatefulSet | None,
+    key: str,
+    remembered: FrozenMap[FrozenMap[Json]],
 ) -> LeaderWorkerSet | None:
     lost = remembered.get(key)
-    return revision.overlay(lws, lost) if lost is not None and _readable(lws, lost) else None
+    if lost is None or not _readable(lws, lost):
+        return None
+    return revision.overlay(_below(lws, statefulset, key, lost), lost)
+
+
+def _below(
+    lws: LeaderWorkerSet, statefulset: LeaderStatefulSet | None, key: str, data: FrozenMap[Json]
+) -> LeaderWorkerSet:
+    """What a record is laid over: the live set, but for the network of a record without one. Were that the
+    live one too, a change of it would roll nothing out; so the leader template tells which one its revision
+    has. Of other revisions each leader tells (plan.py), and the default is said here."""
+    if revision.records_network(data):
+        return lws
+    unique = False
+    if statefulset is not None and statefulset.labels.get(REVISION_KEY) == key:
+        unique = dig(statefulset.template, "metadata", "annotations", SUBDOMAIN_POLICY) == "UniquePerReplica"
+    policy: SubdomainPolicy = "UniquePerReplica" if unique else "Shared"
+    return attrs.evolve(lws, spec=attrs.evolve(lws.spec, subdomain_policy=policy))
 
 
 def _with_missing(lineage: Lineage, key: str, then: LeaderWorkerSet, number: int) -> Lineage:

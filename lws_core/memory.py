@@ -113,7 +113,8 @@ class Memory:
     without a record, as it is refused), recorded (those that are in the cluster), verified (when
     pods and StatefulSets were last read, by action_key; epoch seconds; what is long ago is left out),
     exposed (groups that served when a new template was written, and that the StatefulSet controller may have
-    replaced before by the one until then).
+    replaced before by the one until then), taken (the resourceVersion of the leader StatefulSet at which its
+    template was last applied as it was, before a new one).
 
     What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
@@ -157,6 +158,7 @@ class Memory:
     written: tuple[int, int] | None = None
     verified: FrozenMap[float] = EMPTY
     exposed: GroupSet = 0
+    taken: str = ""
     recreating: FrozenMap[Recreation] = EMPTY
     unrecorded: FrozenMap[Recreation] = EMPTY
     recorded: FrozenMap[Recreation] = EMPTY

@@ -25,7 +25,8 @@ _NAME_PART: Final = (
     "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
     f"'{_LABEL_KEY}')"
 )
-_MAX_ANNOTATIONS: Final = 256 * 1024
+MAX_ANNOTATIONS: Final = 256 * 1024
+"""What the keys and values of all annotations of an object may come to, in bytes."""
 _CONFLICTING_FINALIZERS: Final = ("orphan", "foregroundDeletion")
 
 
@@ -154,8 +155,13 @@ def annotation_faults(annotations: FrozenMap[str], path: str) -> Iterator[FieldE
     for key in annotations:
         for fault in qualified_name_faults(key.lower()):
             yield FieldError(path, "Invalid", fault, key)
-    if sum(_bytes(key) + _bytes(value) for key, value in annotations.items()) > _MAX_ANNOTATIONS:
-        yield FieldError(path, "TooLong", f"may not be more than {_MAX_ANNOTATIONS} bytes")
+    if annotations_size(annotations) > MAX_ANNOTATIONS:
+        yield FieldError(path, "TooLong", f"may not be more than {MAX_ANNOTATIONS} bytes")
+
+
+def annotations_size(annotations: FrozenMap[str]) -> int:
+    """What annotations come to, in bytes, as MAX_ANNOTATIONS counts it."""
+    return sum(_bytes(key) + _bytes(value) for key, value in annotations.items())
 
 
 def _owner_faults(owners: tuple[OwnerReference, ...]) -> Iterator[FieldError]:

@@ -39,7 +39,8 @@ class Pod:
     Running with condition Ready, `ready_since_s` (epoch seconds) when that began; `restarts` counts those
     of its containers and init containers; `deletion_s` is when its grace period ends (epoch seconds),
     None while it is not terminating; `waiting` is the first reason that keeps it from running, as the
-    kubelet or the scheduler gave it. The topology keys are those that the pod was made with.
+    kubelet or the scheduler gave it. The topology keys, and whether it has a subdomain of its own, are those
+    that the pod was made with.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Pod:
     pod_group_name: str = ""
     exclusive_topology: str = ""
     subgroup_exclusive_topology: str = ""
+    own_subdomain: bool = False
 
     @property
     def terminating(self) -> bool:
@@ -83,7 +85,9 @@ class LeaderStatefulSet:
 
     `template_digest` tells one stored template from another. `owned_labels` and `owned_annotations` are the
     keys that our field manager wrote. `posted_fields` is the index in managedFields of what it wrote by
-    POST, which a later apply does not take fields from; None once there is no such entry.
+    POST, which a later apply does not take fields from; None once there is no such entry. `applied_template`
+    is what it applied of the template, as managedFields tell it; None where it has applied nothing, as where
+    somebody else carries decisions out under a name of their own.
     """
 
     name: str
@@ -107,6 +111,7 @@ class LeaderStatefulSet:
     owned_labels: tuple[str, ...] = ()
     owned_annotations: tuple[str, ...] = ()
     posted_fields: int | None = None
+    applied_template: FrozenMap[Json] | None = None
     observed_generation: int = 0
     status_replicas: int = 0
     ready_replicas: int = 0

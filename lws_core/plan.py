@@ -15,6 +15,7 @@ import attrs
 from . import names
 from .actions import Ref
 from .bits import GroupSet, highest, span
+from .desired.claims import volume_claims
 from .desired.leader_statefulset import leader_template
 from .desired.pod_group import pod_group
 from .desired.service import group_service, shared_service
@@ -25,7 +26,7 @@ from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, Work
 from .options import Options
 from .rendered import Rendered, held, record_of, rendered_from
 from .restart import Hold, Recreate, Recreation, decide_restart, restarts_after_start
-from .revision import contained, normalised
+from .revision import claims_meaning, contained, normalised
 from .rollout import Budget, Decision, Done, Groups, Position, choose_deletes, decide
 from .scaling import surge_count, unavailable_count
 from .spec import LeaderWorkerSet, Template
@@ -87,7 +88,8 @@ class SetView:
     than ABSENT_LEADER_S. recreations: the annotation to write on the leader StatefulSet, "" to leave it.
     sure: the leader StatefulSet was read a moment ago. exposed: groups that seem to serve, and that the
     StatefulSet controller may have replaced unseen by now. doomed: groups that serve until they are
-    recreated, and that nothing counts on: the summary has them as unready.
+    recreated, and that nothing counts on: the summary has them as unready. taken: the resourceVersion at
+    which the leader template was last applied as it was, "" for none.
     """
 
     lineage: Lineage
@@ -103,6 +105,7 @@ class SetView:
     sure: bool = False
     exposed: GroupSet = 0
     doomed: GroupSet = 0
+    taken: str = ""
 
 
 @attrs.frozen
@@ -267,7 +270,9 @@ def plan_group(
     trouble = _trouble_with(leader, then)
     if trouble is not None or then is None:
         return GroupPlan(group.index, restart=restart, trouble=trouble)
-    missing, trouble = _missing(lws, then, group, leader, node, options)
+    missing, trouble = _missing(
+        lws, _with_network_of(then, leader), statefulset, group, leader, node, options
+    )
     workers = then.spec.leader_worker_template.size - 1
     waits = workers > 0 and _waits_for_leader(lws, group, leader)
     return GroupPlan(group.index, missing, workers, restart, waits, trouble)
@@ -276,6 +281,7 @@ def plan_group(
 def _missing(
     lws: LeaderWorkerSet,
     then: LeaderWorkerSet,
+    statefulset: LeaderStatefulSet,
     group: Group,
     leader: Pod,
     node: Node | None,
@@ -297,8 +303,26 @@ def _missing(
     value, unknown = _topology(leader, node)
     if unknown is not None:
         return tuple(missing), unknown
+    then = _with_claims_of(then, statefulset)
     missing.append(worker_statefulset(then, leader, topology_value=value))
     return tuple(missing), trouble
+
+
+def _with_network_of(then: LeaderWorkerSet, leader: Pod) -> LeaderWorkerSet:
+    """The set at a revision, with the subdomain that the leader was made with: not every record tells it."""
+    if not leader.own_subdomain or then.spec.subdomain_policy == "UniquePerReplica":
+        return then
+    return attrs.evolve(then, spec=attrs.evolve(then.spec, subdomain_policy="UniquePerReplica"))
+
+
+def _with_claims_of(then: LeaderWorkerSet, statefulset: LeaderStatefulSet) -> LeaderWorkerSet:
+    """The set at a revision, with the claims that its leaders have as long as it lives: a record has others
+    where they were edited although no StatefulSet can change them."""
+    template = then.spec.leader_worker_template
+    if claims_meaning(volume_claims(then)) == claims_meaning(statefulset.claims):
+        return then
+    template = attrs.evolve(template, volume_claim_templates=statefulset.claims)
+    return attrs.evolve(then, spec=attrs.evolve(then.spec, leader_worker_template=template))
 
 
 def _waits_for_leader(lws: LeaderWorkerSet, group: Group, leader: Pod) -> bool:

@@ -95,6 +95,7 @@ def pod(obj: Object, set_name: str) -> Pod | None:
         pod_group_name=_text(annotations.get(names.POD_GROUP_NAME)),
         exclusive_topology=_text(annotations.get(names.EXCLUSIVE_TOPOLOGY)),
         subgroup_exclusive_topology=_text(annotations.get(names.SUBGROUP_EXCLUSIVE_TOPOLOGY)),
+        own_subdomain=annotations.get(names.SUBDOMAIN_POLICY) == "UniquePerReplica",
     )
 
 
@@ -130,6 +131,7 @@ def leader_statefulset(obj: Object) -> LeaderStatefulSet:
         owned_labels=_owned(ours, "f:labels"),
         owned_annotations=_owned(ours, "f:annotations"),
         posted_fields=_posted(meta),
+        applied_template=_applied_template(ours),
         observed_generation=_count(status.get("observedGeneration")),
         status_replicas=_count(status.get("replicas")),
         ready_replicas=_count(status.get("readyReplicas")),
@@ -285,6 +287,13 @@ def _posted(meta: Object) -> int | None:
         ours = entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Update"
         if ours and not entry.get("subresource"):
             return index
+    return None
+
+
+def _applied_template(ours: list[Object]) -> FrozenMap[Json] | None:
+    for entry in ours:
+        if entry.get("operation") == "Apply" and not entry.get("subresource"):
+            return as_map(freeze(_at(entry, "fieldsV1", "f:spec", "f:template")))
     return None
 
 

@@ -17,7 +17,7 @@ from . import codec, names
 from .desired.metadata import set_reference
 from .errors import InvalidManifest
 from .quantity import parse
-from .spec import LeaderWorkerSet
+from .spec import LeaderWorkerSet, LeaderWorkerTemplate
 from .values import EMPTY, FrozenMap, Json, as_map, canonical, freeze_map
 
 _REPLACE: Final = FrozenMap({"$patch": "replace"})
@@ -41,9 +41,12 @@ _ZERO_IS_UNSET: Final = frozenset(
     {
         "hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "hostPort",
         "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
+        "chapAuthDiscovery", "chapAuthSession", "sslEnabled", "partition",
     }
 )  # fmt: skip
-_DEFAULT_PROTOCOL: Final = ("protocol", "TCP")
+# What the API server fills in wherever the field is missing.
+_DEFAULTS: Final = frozenset({("protocol", "TCP"), ("whenDeleted", "Retain"), ("whenScaled", "Retain")})
+_DEFAULT_RESTART_POLICY: Final = ("spec", "restartPolicy", "Always")  # a container's makes it a sidecar
 
 
 def record(lws: LeaderWorkerSet) -> FrozenMap[Json]:
@@ -56,12 +59,11 @@ def record(lws: LeaderWorkerSet) -> FrozenMap[Json]:
 
 
 def overlay(lws: LeaderWorkerSet, data: Mapping[str, Json]) -> LeaderWorkerSet:
-    """The set as it was at a revision: the recorded fields from `data`, all others live.
+    """The set as it was at a revision: the recorded fields from `data`, all others live, be it the network.
 
     Raises InvalidManifest if `data` is no record of a set.
     """
-    recorded = as_map(as_map(data.get("spec")))
-    network = as_map(recorded.get("networkConfig")).without("$patch")
+    recorded, network = as_map(data.get("spec")), _network(data)
     manifest = freeze_map(
         {
             "apiVersion": names.API_VERSION,
@@ -79,14 +81,29 @@ def overlay(lws: LeaderWorkerSet, data: Mapping[str, Json]) -> LeaderWorkerSet:
         spec=attrs.evolve(
             lws.spec,
             leader_worker_template=then.leader_worker_template,
-            subdomain_policy=then.subdomain_policy,
+            subdomain_policy=then.subdomain_policy if network else lws.spec.subdomain_policy,
         ),
     )
 
 
+def records_network(data: Mapping[str, Json]) -> bool:
+    """Whether a record has a networkConfig; older releases did not write it."""
+    return bool(_network(data))
+
+
 def meaning(lws: LeaderWorkerSet) -> str:
-    """The text that is equal for two sets exactly if a rollout from one to the other would change nothing."""
-    return canonical(normalised(record(lws)))
+    """The text that is equal for two sets exactly if a rollout from one to the other would change nothing.
+
+    Claims are recorded, but mean nothing here: a StatefulSet cannot change them, so no rollout would.
+    """
+    template = attrs.evolve(lws.spec.leader_worker_template, volume_claim_templates=())
+    return canonical(normalised(record(_with_template(lws, template))))
+
+
+def claims_meaning(claims: Iterable[FrozenMap[Json]]) -> Json:
+    """Claims without what is no difference to a StatefulSet: kind, namespace, status, defaults, the form of
+    amounts."""
+    return tuple([_claim_meaning(claim.without("apiVersion", "kind", "status")) for claim in claims])
 
 
 def recorded_meaning(lws: LeaderWorkerSet, data: Mapping[str, Json]) -> str | None:
@@ -108,7 +125,9 @@ def normalised(value: Json, key: str = "") -> Json:
         return FrozenMap({name: _amount(item) for name, item in value.items()})
     kept = {}
     for name, item in value.items():
-        if (name, item) == _DEFAULT_PROTOCOL:
+        if isinstance(item, str) and (
+            (name, item) in _DEFAULTS or (key, name, item) == _DEFAULT_RESTART_POLICY
+        ):
             continue
         plain = _amount(item) if name in _QUANTITY else normalised(item, name)
         if not _unset(name, plain):
@@ -155,6 +174,23 @@ def manifest(lws: LeaderWorkerSet, key: str, number: int) -> FrozenMap[Json]:
             "revision": number,
         }
     )
+
+
+def _network(data: Mapping[str, Json]) -> FrozenMap[Json]:
+    return as_map(as_map(data.get("spec")).get("networkConfig")).without("$patch")
+
+
+def _claim_meaning(claim: FrozenMap[Json]) -> Json:
+    spec, metadata = claim.get("spec"), claim.get("metadata")
+    if isinstance(spec, FrozenMap) and spec.get("volumeMode") == "Filesystem":
+        claim = claim.with_("spec", spec.without("volumeMode"))
+    if isinstance(metadata, FrozenMap):
+        claim = claim.with_("metadata", metadata.without("namespace"))
+    return normalised(claim)
+
+
+def _with_template(lws: LeaderWorkerSet, template: LeaderWorkerTemplate) -> LeaderWorkerSet:
+    return attrs.evolve(lws, spec=attrs.evolve(lws.spec, leader_worker_template=template))
 
 
 def _hash(text: str) -> str:

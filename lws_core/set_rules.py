@@ -13,7 +13,7 @@ from typing import Final
 
 from . import names
 from .errors import FieldError
-from .metadata_rules import dns_1123_label_faults, qualified_name_faults
+from .metadata_rules import MAX_ANNOTATIONS, annotations_size, dns_1123_label_faults, qualified_name_faults
 from .scaling import scaled_max_surge, scaled_max_unavailable, surge_count
 from .schema import MAX_REPLICAS
 from .spec import IntOrPercent, LeaderWorkerSet, Spec, Template
@@ -35,6 +35,10 @@ RETENTION: Final = f"{TEMPLATE}.persistentVolumeClaimRetentionPolicy"
 
 LONGEST_STATEFULSET_NAME: Final = 52
 """Pods carry their StatefulSet's name and a hash of ten characters, after a dash, in a label (63 at most)."""
+
+OWN_ANNOTATIONS: Final = 16 * 1024
+"""Room for what the operator writes beside the set's annotations, in bytes: a few records of fixed size, and
+one of recreations, 40 bytes for each group of late."""
 
 _PERCENT: Final = (
     "a valid percent string must be a numeric string followed by an ending '%' "
@@ -178,6 +182,20 @@ def name_length_faults(lws: LeaderWorkerSet) -> Iterator[FieldError]:
 def _highest_group_index(spec: Spec) -> int:
     surge = surge_count(spec) if _scales(spec.rollout_strategy.max_surge) else 0
     return max(0, spec.replicas + surge - 1)
+
+
+def annotation_room_faults(lws: LeaderWorkerSet) -> Iterator[FieldError]:
+    """The annotations that are copied leave room for the operator's own; see OWN_ANNOTATIONS."""
+    most = MAX_ANNOTATIONS - OWN_ANNOTATIONS
+    whole = annotations_size(lws.metadata.annotations)
+    if (
+        whole <= MAX_ANNOTATIONS
+        and annotations_size(lws.metadata.annotations.without(names.LAST_APPLIED)) > most
+    ):
+        detail = (
+            f"may not be more than {most} bytes: the StatefulSets have them too, beside the operator's own"
+        )
+        yield FieldError("metadata.annotations", "TooLong", detail)
 
 
 def topology_faults(lws: LeaderWorkerSet) -> Iterator[FieldError]:

@@ -19,10 +19,10 @@ from . import set_rules
 from .codec import decode_lenient
 from .errors import FieldError
 from .metadata_rules import metadata_faults, name_faults
-from .revision import normalised
+from .revision import claims_meaning
 from .set_rules import CLAIMS, MAX_SURGE, MAX_UNAVAILABLE, PARTITION, REPLICAS, SIZE, SUBGROUP, SUBGROUP_SIZE
-from .spec import LeaderWorkerSet, SubGroupPolicy, Template
-from .values import FrozenMap, Json
+from .spec import LeaderWorkerSet, SubGroupPolicy
+from .values import Json
 
 
 @attrs.frozen
@@ -87,6 +87,12 @@ _RULES = (
         ("metadata.name", "metadata.generateName", REPLICAS, SIZE, MAX_SURGE),
         about=lambda lws: lws.name,
         consequence="pods whose names are too long do not start",
+    ),
+    _Rule(
+        set_rules.annotation_room_faults,
+        ("metadata.annotations",),
+        about=lambda lws: lws.metadata.annotations,
+        consequence="the StatefulSet may be refused",
     ),
     _Rule(
         set_rules.topology_faults,
@@ -175,7 +181,7 @@ def _update_faults(
         yield from _subgroup_faults(new.sub_group_policy, old.sub_group_policy)
     if not _touches(unread, (CLAIMS,)):
         claims = new.volume_claim_templates
-        if _meaning(claims) != _meaning(old.volume_claim_templates):
+        if claims_meaning(claims) != claims_meaning(old.volume_claim_templates):
             yield FieldError(CLAIMS, "Invalid", "field is immutable", claims)
 
 
@@ -188,15 +194,3 @@ def _subgroup_faults(new: SubGroupPolicy | None, old: SubGroupPolicy | None) -> 
         yield FieldError(SUBGROUP_SIZE, "Invalid", detail, old.size)
     elif new is not None and old is not None and new.size not in (None, old.size):
         yield FieldError(SUBGROUP_SIZE, "Invalid", "field is immutable", new.size)
-
-
-def _meaning(claims: tuple[Template, ...]) -> Json:
-    """Claims without what is no difference to a StatefulSet: kind, status, defaults, the form of amounts."""
-    return tuple([_claim_meaning(claim.without("apiVersion", "kind", "status")) for claim in claims])
-
-
-def _claim_meaning(claim: Template) -> Json:
-    spec = claim.get("spec")
-    if isinstance(spec, FrozenMap) and spec.get("volumeMode") == "Filesystem":
-        claim = claim.with_("spec", spec.without("volumeMode"))
-    return normalised(claim)

@@ -367,7 +367,9 @@ def _stored(manifest: FrozenMap[Json], operation: str) -> FrozenMap[Json]:
     """What the server keeps of a written manifest: who wrote what, and no maxUnavailable."""
     metadata = as_map(manifest["metadata"])
     owned = {f"f:{field}": _fields(metadata.get(field)) for field in ("labels", "annotations")}
-    entry = {"manager": names.FIELD_MANAGER, "operation": operation, "fieldsV1": {"f:metadata": owned}}
+    template = {"f:template": {"f:metadata": {}, "f:spec": {}}}  # each as one field: none is left behind
+    fields = {"f:metadata": owned, "f:spec": template}
+    entry = {"manager": names.FIELD_MANAGER, "operation": operation, "fieldsV1": fields}
     stored = manifest | {"metadata": metadata | freeze_map({"managedFields": [entry]})}
     rolling = as_map(dig(manifest, "spec", "updateStrategy", "rollingUpdate"))
     if not rolling:

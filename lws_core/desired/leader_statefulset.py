@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from lws_core import names
 from lws_core.scaling import scaled_max_unavailable, surge_count
 from lws_core.spec import LeaderWorkerSet, Template
+from lws_core.structural import INT32
 from lws_core.values import EMPTY, FrozenMap, Json, freeze_map
 
 from .claims import storage
@@ -56,11 +57,12 @@ def leader_statefulset(
     """The leader StatefulSet with that many replicas and that partition.
 
     `annotations` are the caller's own, over the set's. maxUnavailable allows all that the set's budget does,
-    surge included, so that the partition alone sets the pace; it never is 0, which the API refuses.
+    surge included, so that the partition alone sets the pace; it never is 0, nor beyond an int32, which the
+    API refuses.
     """
     labels = {names.SET_NAME: lws.name, names.REVISION_KEY: revision_key}
     counted = {names.REPLICAS: str(lws.spec.replicas)}
-    budget = max(1, scaled_max_unavailable(lws.spec) + surge_count(lws.spec))
+    budget = min(max(1, scaled_max_unavailable(lws.spec) + surge_count(lws.spec)), INT32[1])
     metadata = object_metadata(
         lws.name,
         lws.namespace,

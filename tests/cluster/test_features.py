@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 import rights
-from client import Manifest
+from client import JSON_PATCH, Manifest
 from conftest import NewOperator, StartKubelet
 from kubelet import Kubelet
 from operator_process import Operator
@@ -97,6 +97,50 @@ def test_every_group_must_have_a_service_of_its_own_under_unique_per_replica(
     sandbox.wait("the Service is a new one, and the new leader's", goes_with_a_new_leader)
     sandbox.wait_ready("serve", 2)
     sandbox.wait("it has its names again", lambda: hostnames(sandbox, "serve-1") == {"serve-1", "serve-1-1"})
+
+
+# -- templates
+
+
+def test_second_template_never_keeps_what_the_server_had_filled_in_for_the_first(
+    sandbox: Sandbox, start_kubelet: StartKubelet, operator: Operator
+) -> None:
+    """Such fields are nobody's, and an apply leaves them: the old account would come back, and two sources of
+    one volume be refused. The groups are held, so that nothing else is written in between."""
+    start_kubelet(sandbox)
+    sandbox.apply(lws(replicas=2, size=2, budget={"partition": 2}))
+    sandbox.wait_ready("serve", 2)
+    before = {name: uid(pod) for name, pod in sandbox.pods().items()}
+
+    def edited(image: str, volume: Manifest, **pod: Any) -> Manifest:
+        spec = {"containers": [{"name": "main", "image": image}], "volumes": [{"name": "v", **volume}], **pod}
+        change = {"path": "/spec/leaderWorkerTemplate/workerTemplate/spec", "op": "replace", "value": spec}
+        sandbox.client.patch(sandbox.path(names.KIND, "serve"), [change], JSON_PATCH)
+
+        def written() -> Manifest | None:
+            found: Manifest = sandbox.must_get("StatefulSet", "serve")["spec"]["template"]["spec"]
+            return found if found["containers"][0]["image"] == image else None
+
+        found = sandbox.wait(f"the template has {image}", written)
+        assert found is not None
+        return found
+
+    first = edited("img:latest", {}, serviceAccountName="special")
+    assert (first["serviceAccount"], first["volumes"][0]["emptyDir"]) == ("special", {})
+    mark = sandbox.plane.audit.mark()
+    claim = {"persistentVolumeClaim": {"claimName": "models"}}
+    second = edited("img:2", claim)
+    assert not {"serviceAccount", "serviceAccountName"} & set(second)
+    assert second["volumes"] == [{"name": "v", **claim}]
+    assert second["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    edited("img:3", claim)
+
+    def applies() -> int:
+        written = sandbox.writes("operator", mark, resources=("statefulsets",))
+        return len([one for one in written if one.name == "serve" and one.code < 300])
+
+    stays(lambda: applies() == 3)  # the third template leaves nothing, and costs no more than itself
+    assert {name: uid(pod) for name, pod in sandbox.pods().items()} == before
 
 
 # -- groups

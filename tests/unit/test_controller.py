@@ -16,7 +16,7 @@ from lws_core.leading import set_view
 from lws_core.options import Options
 from lws_core.rollout import Done
 from lws_core.sights import Gone, Outcome, Seen, Synced
-from lws_core.values import FrozenMap, Json, as_map, dig, freeze_map
+from lws_core.values import FrozenMap, Json, as_map, as_maps, dig, freeze_map
 
 PAIRS = a_set(template={"size": 2})
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
@@ -102,6 +102,56 @@ def test_new_template_always_goes_revision_fields_template_one_after_the_other()
     apply = wanted[2]
     assert dig(apply.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 3
     assert dig(apply.manifest, "spec", "template", "spec") == freeze_map(NEXT["spec"])
+
+
+def taking_over() -> tuple[Bench, Apply]:
+    """A set whose template another writer has applied, and the first write for a new one."""
+    bench = changed()
+    for _ in range(2):
+        for action in bench.look():
+            bench.hear(action)
+    fields = {"f:spec": {"f:template": {"f:metadata": {}, "f:spec": {"f:serviceAccountName": {}}}}}
+    entry = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+    bench.cluster.change("StatefulSet", NAME, metadata__managedFields=(freeze_map(entry),))
+    (apply,) = of_type(bench.look(), Apply)
+    assert apply.why.startswith("spec.containers of the template taken over")
+    return bench, apply
+
+
+def image_of(action: Apply) -> Any:
+    (container,) = as_maps(dig(action.manifest, "spec", "template", "spec", "containers"))
+    return container["image"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [
+        pytest.param(Outcome(500, message="busy"), True, id="failed"),
+        pytest.param(Outcome(422, message="no"), False, id="refused"),
+    ],
+)
+def test_template_that_cannot_be_taken_over_never_keeps_a_new_one_waiting(
+    outcome: Outcome, again: bool
+) -> None:
+    bench, apply = taking_over()
+    bench.hear(apply, outcome)
+    bench.now_s += 60.0
+    for _ in range(2):  # where the outcome is not known it is read first
+        actions = bench.look()
+        if applies := of_type(actions, Apply):
+            break
+        for action in actions:
+            bench.hear(action)
+    (next_one,) = applies
+    assert (image_of(next_one) == image_of(apply)) is again
+
+
+def test_template_is_never_taken_over_twice() -> None:
+    """As where a server does not tell whose its fields are: nothing was changed."""
+    bench, apply = taking_over()
+    bench.hear(apply, Outcome(200, bench.cluster.leaders))
+    (new,) = of_type(bench.look(), Apply)
+    assert image_of(new) != image_of(apply)
 
 
 def test_rollout_always_ends_with_every_group_new_and_the_old_revision_gone() -> None:

@@ -202,6 +202,7 @@ def test_statefulset_controller_labels_always_win_over_the_set_s() -> None:
         (4, "25%", "30%", 3),
         (3, "25%", 0, 1),
         (0, 0, 0, 1),
+        (4, 2147483647, 1, 2147483647),
     ],
 )
 def test_leader_statefulset_max_unavailable_always_allows_the_whole_budget(

@@ -151,6 +151,61 @@ def test_template_write_always_is_named_by_its_revision_or_as_healed() -> None:
     assert isinstance(take, TakeFields)
 
 
+ACCOUNT = {"serviceAccountName": "a", "containers": [{"name": "main", "image": "img:0"}]}
+OLD = leader_template(live(template={"workerTemplate": {"spec": ACCOUNT}}), "old")
+BARE = freeze_map({"f:metadata": {}, "f:spec": {"f:serviceAccountName": {}, "f:containers": {}}})
+
+
+def of_old(**fields: Any) -> LeaderStatefulSet:
+    """Leaders with an older template, with an account that the API server has mirrored."""
+    template = OLD.with_("spec", as_map(OLD["spec"]).with_("serviceAccount", "a"))
+    labels = FrozenMap({names.SET_NAME: "serve", names.REVISION_KEY: "old"})
+    return statefulset(**{"template": template, "applied_template": BARE, "labels": labels, **fields})
+
+
+def test_template_that_would_leave_fields_behind_always_is_taken_over_as_it_is_first() -> None:
+    """Then it is written as ever: with the partition on top of all groups."""
+    writing = attrs.evolve(LEADERS, partition=3, replicas=5, writes_template=True)
+    found = of_old()
+    change = to_leaders(found, writing)
+    (apply,) = change.actions
+    assert isinstance(apply, Apply)
+    assert apply.why.startswith("spec.serviceAccount of the template taken over, for revision new")
+    assert change.taken == found.resource_version
+    spec = as_map(apply.manifest["spec"])
+    assert (spec["template"], spec["replicas"]) == (found.template, 3)
+    assert dig(spec, "updateStrategy", "rollingUpdate", "partition") == 0  # nothing is being replaced
+    assert dig(apply.manifest, "metadata", "labels", names.REVISION_KEY) == "old"
+
+    whole = freeze_map({"f:metadata": {}, "f:spec": {}})
+    for taken in (to_leaders(of_old(applied_template=whole), writing), to_leaders(found, writing, taken="5")):
+        (apply,) = taken.actions
+        assert isinstance(apply, Apply)
+        assert dig(apply.manifest, "spec", "template") == STORED
+        assert dig(apply.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 3
+
+
+def test_template_that_is_taken_over_in_a_rollout_always_holds_the_groups_back_already() -> None:
+    """As the user's own partition does, and no more leaders than the set wants now."""
+    writing = attrs.evolve(LEADERS, partition=2, replicas=2, writes_template=True)
+    (apply,) = to_leaders(of_old(replicas=4, current_revision="serve-older"), writing).actions
+    assert isinstance(apply, Apply)
+    assert dig(apply.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 2
+    assert dig(apply.manifest, "spec", "replicas") == 2
+    canary = live(rolling={"partition": 1})
+    (apply,) = to_leaders(of_old(), writing, canary).actions
+    assert isinstance(apply, Apply)
+    assert dig(apply.manifest, "spec", "updateStrategy", "rollingUpdate", "partition") == 1
+
+
+def test_foreign_edit_never_waits_for_its_fields_to_be_taken_over() -> None:
+    """It may be replacing leaders."""
+    healing = attrs.evolve(LEADERS, writes_template=True, heals=True)
+    change = to_leaders(of_old(), healing)
+    assert why(change).startswith("template healed")
+    assert change.taken == ""
+
+
 def test_foreign_leaders_never_are_touched_but_reported() -> None:
     change = to_leaders(stored(owner=None, replicas=9))
     assert change.actions == ()

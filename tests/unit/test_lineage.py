@@ -6,11 +6,12 @@ import pytest
 from machine import live, own_revision, statefulset
 
 from lws_core import names
+from lws_core.desired.leader_statefulset import leader_template
 from lws_core.lineage import Lineage, trace, unneeded
 from lws_core.observed import Owner, Revision
 from lws_core.revision import meaning, new_key, record
 from lws_core.spec import LeaderWorkerSet
-from lws_core.values import EMPTY, FrozenMap, dig
+from lws_core.values import EMPTY, FrozenMap, as_map, dig, freeze_map
 
 NOW = live()
 BEFORE = live(template={"size": 5})
@@ -101,6 +102,28 @@ def test_unreadable_record_never_counts_as_known() -> None:
     found = traced(own_revision(NOW, "new", 3, EMPTY))
     assert found.changes
     assert "new" not in found.sets
+
+
+UNIQUE = live({"networkConfig": {"subdomainPolicy": "UniquePerReplica"}})
+
+
+@pytest.mark.parametrize(("before", "after"), [(UNIQUE, NOW), (NOW, UNIQUE)])
+def test_record_without_a_network_always_has_the_one_that_its_template_shows(
+    before: LeaderWorkerSet, after: LeaderWorkerSet
+) -> None:
+    """So that the network can still be changed, and the groups until then keep theirs."""
+    whole = record(before)
+    short = freeze_map({"spec": as_map(whole["spec"]).without("networkConfig")})
+    leaders = statefulset(template=leader_template(before, "new"))
+    revisions = (own_revision(before, "new", 3, short),)
+    found = trace(before, leaders, revisions)
+    assert (found.key, found.changes) == ("new", False)
+    found = trace(after, leaders, revisions)
+    assert found.changes
+    assert found.sets["new"].spec.subdomain_policy == before.spec.subdomain_policy
+    # The same where it is lost, and is written again from memory.
+    found = trace(after, leaders, (), FrozenMap({"new": short}))
+    assert dig(found.create, "data") == whole
 
 
 def test_key_never_is_given_twice() -> None:

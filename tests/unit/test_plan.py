@@ -25,7 +25,7 @@ from lws_core.restart import Hold, Recreate
 from lws_core.revision import record
 from lws_core.rollout import Done, Position, Step
 from lws_core.summary import GroupState
-from lws_core.values import EMPTY, FrozenMap, dig, digest, freeze_map
+from lws_core.values import EMPTY, FrozenMap, as_list, as_map, dig, digest, freeze_map
 
 LIVE = live()
 BEFORE = live(template={"size": 5})
@@ -249,6 +249,31 @@ def planned(one: Group, then: Any = LIVE, lws: Any = LIVE, **given: Any) -> Grou
 
 def kinds(plan: GroupPlan) -> list[Any]:
     return [manifest["kind"] for manifest in plan.missing]
+
+
+def test_workers_always_get_the_subdomain_that_their_leader_was_made_with() -> None:
+    """Not every record tells it, and without it they would not find each other."""
+    plan = planned(Group(0, leader(0, own_subdomain=True)))
+    assert kinds(plan) == ["Service", "StatefulSet"]
+    assert dig(plan.missing[1], "spec", "serviceName") == "serve-0"
+
+
+def test_workers_always_get_the_claims_that_the_leaders_have() -> None:
+    """A record has others where they were edited although no StatefulSet can change them."""
+    stored = {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "d"},
+        "spec": {"resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Filesystem"},
+        "status": {"phase": "Pending"},
+    }
+    found = statefulset(claims=(freeze_map(stored),))
+    for asked, given in (("1024Mi", "1024Mi"), ("2Gi", "1Gi")):
+        claim = {"metadata": {"name": "d"}, "spec": {"resources": {"requests": {"storage": asked}}}}
+        then = live(template={"volumeClaimTemplates": [claim]})
+        (workers,) = planned(Group(0, leader(0)), then, statefulset=found).missing
+        (claims,) = as_list(dig(workers, "spec", "volumeClaimTemplates"))
+        assert dig(claims, "spec", "resources", "requests", "storage") == given
+        assert "status" not in as_map(claims)
 
 
 def test_new_leader_always_gets_its_children() -> None:

@@ -11,7 +11,7 @@ from strategies import any_json
 
 from lws_core import names
 from lws_core.observed import Child, Node, Pod, WorkerStatefulSet
-from lws_core.projection import thing
+from lws_core.projection import leader_statefulset, thing
 from lws_core.values import FrozenMap, Json, freeze_map
 
 
@@ -112,3 +112,18 @@ KINDS = ("Pod", "StatefulSet", "Service", "PodGroup", "ControllerRevision", "Nod
 def test_reading_an_object_never_raises(kind: str, name: str, fields: dict[str, Json]) -> None:
     thing(freeze_map({"kind": kind, "metadata": {"name": name}, **fields}), "serve")
     thing(obj(kind, name, {}, **{key: value for key, value in fields.items() if key != "metadata"}), "serve")
+
+
+def test_applied_template_always_is_what_our_own_applies_tell() -> None:
+    """Not what a POST wrote, nor what others have: decisions may be carried out under another name."""
+    fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}
+
+    def entry(manager: str, operation: str) -> dict[str, object]:
+        return {"manager": manager, "operation": operation, "fieldsV1": fields}
+
+    def applied(*entries: dict[str, object]) -> object:
+        found = {"metadata": {"name": "serve", "managedFields": list(entries)}}
+        return leader_statefulset(found).applied_template
+
+    assert applied(entry("other", "Apply"), entry("lws", "Update")) is None
+    assert applied(entry("other", "Apply"), entry("lws", "Apply")) == {"f:spec": {"f:containers": {}}}

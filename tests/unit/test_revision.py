@@ -19,6 +19,7 @@ from lws_core.revision import (
     overlay,
     record,
     recorded_meaning,
+    records_network,
 )
 from lws_core.values import as_go_writes, as_map, dig, freeze, freeze_map
 
@@ -46,18 +47,68 @@ def test_recorded_revision_always_means_what_is_recorded_afresh(name: str) -> No
         {"restartPolicy": "None"},
         {"subGroupPolicy": {"subGroupSize": 1}},
         {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}},
-        {"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]},
         with_container(image="img:2"),
         with_container(resources={"limits": {"cpu": "2"}}),
         with_container(securityContext={"runAsUser": 0}),
         with_container(env=[{"name": "A"}]),
         with_container(ports=[{"containerPort": 1, "protocol": "UDP"}]),
+        {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Delete"}},
         {"workerTemplate": {**POD, "metadata": {"labels": {"a": ""}}}},
         {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "t", "emptyDir": {}}]}}},
     ],
 )
 def test_change_of_a_group_always_is_another_meaning(template: dict[str, Any]) -> None:
     assert meaning(live(template=template)) != meaning(live())
+
+
+def volume(**fields: Any) -> dict[str, Any]:
+    source = {"targetPortal": "p", "iqn": "q", "lun": 0, **fields}
+    return {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "v", "iscsi": source}]}}}
+
+
+def test_change_of_claims_never_is_another_meaning_but_always_is_recorded() -> None:
+    """No StatefulSet can change them: a rollout would restart every group, and change nothing. Sets whose
+    claims were edited while nothing denied it would all be restarted when they are taken over."""
+    claims = {"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["A"]}}]}
+    assert meaning(live(template=claims)) == meaning(live())
+    assert record(live(template=claims)) != record(live())
+    assert overlay(live(), record(live(template=claims))) == live(template=claims)
+
+
+DELETE = {"whenDeleted": "Delete"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}}),
+        (
+            {"persistentVolumeClaimRetentionPolicy": DELETE},
+            {"persistentVolumeClaimRetentionPolicy": {**DELETE, "whenScaled": "Retain"}},
+        ),
+        ({}, {"workerTemplate": {"spec": {**POD["spec"], "restartPolicy": "Always"}}}),
+        (volume(), volume(chapAuthDiscovery=False, chapAuthSession=False)),
+        (
+            {"workerTemplate": {"spec": {**POD["spec"], "volumes": [{"name": "v", "scaleIO": {}}]}}},
+            {
+                "workerTemplate": {
+                    "spec": {**POD["spec"], "volumes": [{"name": "v", "scaleIO": {"sslEnabled": False}}]}
+                }
+            },
+        ),
+    ],
+)
+def test_default_that_is_spelled_out_never_is_another_meaning(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert meaning(live(template=one)) == meaning(live(template=other))
+
+
+def test_container_that_restarts_always_is_a_sidecar_and_another_meaning() -> None:
+    def with_init(**fields: Any) -> dict[str, Any]:
+        return {"workerTemplate": {"spec": {**POD["spec"], "initContainers": [{"name": "i", **fields}]}}}
+
+    assert meaning(live(template=with_init(restartPolicy="Always"))) != meaning(live(template=with_init()))
 
 
 def test_network_always_is_part_of_the_meaning() -> None:
@@ -129,12 +180,15 @@ def test_overlay_always_takes_the_group_from_the_record_and_the_rest_from_the_se
     assert back.metadata == now.metadata
 
 
-def test_record_without_a_network_always_means_shared() -> None:
-    """Records of releases that had no networkConfig."""
+def test_record_without_a_network_always_leaves_the_live_one() -> None:
+    """Records of releases that did not write networkConfig: to take them for Shared would restart every
+    group of a set with a subdomain for each when it is taken over."""
     data = freeze_map({"spec": {"leaderWorkerTemplate": {"size": 2, "workerTemplate": POD}}})
-    assert recorded_meaning(
-        live({"networkConfig": {"subdomainPolicy": "UniquePerReplica"}}), data
-    ) == meaning(live())
+    unique = live({"networkConfig": {"subdomainPolicy": "UniquePerReplica"}})
+    assert recorded_meaning(unique, data) == meaning(unique)
+    assert recorded_meaning(live(), data) == meaning(live())
+    assert not records_network(data)
+    assert records_network(record(live()))
 
 
 @pytest.mark.parametrize("data", [{}, {"spec": 5}, {"spec": {"leaderWorkerTemplate": {"size": "x"}}}])

@@ -81,6 +81,30 @@ def test_set_in_the_user_s_own_words_never_is_another_revision() -> None:
     assert writes(look.actions) == ["PatchStatus LeaderWorkerSet quirks"]
 
 
+def test_claims_that_were_edited_in_vain_never_restart_a_group() -> None:
+    """As the original controller admits it, though no write of the StatefulSet succeeds afterwards."""
+    template = as_map(dig(edited("claims"), "spec", "leaderWorkerTemplate"))
+    (claim,) = as_list(template["volumeClaimTemplates"])
+    bigger = as_map(claim) | freeze_map({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
+    look = first_look(
+        "claims", edited("claims", leaderWorkerTemplate=template | {"volumeClaimTemplates": (bigger,)})
+    )
+    assert look.memory.lineage is not None
+    assert not look.memory.lineage.changes
+    assert writes(look.actions) == ["PatchStatus LeaderWorkerSet " + state("claims").lws.name]
+
+
+def test_record_without_a_network_never_restarts_a_group() -> None:
+    """As releases wrote it that had subdomains, but did not record them."""
+    recording = state("unique-subdomain")
+    found = recording.revision(label(recording.leader_statefulset, names.REVISION_KEY))
+    spec = as_map(dig(found, "data", "spec")).without("networkConfig")
+    look = first_look("unique-subdomain", found.with_("data", freeze_map({"spec": spec})))
+    assert look.actions == ()
+    assert look.memory.lineage is not None
+    assert not look.memory.lineage.changes
+
+
 def raw_form(value: Json) -> Json:
     """Amounts in another form, and no empty fields."""
     forms: dict[Json, Json] = {"1": "1000m", "1Gi": "1024Mi"}

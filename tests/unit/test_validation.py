@@ -387,6 +387,28 @@ def test_what_no_statefulset_takes_is_never_admitted(template: dict[str, Any], e
     assert [warning.partition("; ")[0] for warning in stored.warnings] == expected
 
 
+def annotated(**annotations: str) -> FrozenMap[Json]:
+    metadata = freeze(
+        {"name": "serve", "annotations": {k.replace("_", "/"): v for k, v in annotations.items()}}
+    )
+    return a_set().with_("metadata", metadata)
+
+
+def test_annotations_never_fill_all_that_their_copies_may_have() -> None:
+    """The operator's own stand beside them; what kubectl keeps is not copied."""
+    assert validate_create(annotated(a="x" * (245760 - 1))).errors == ()
+    full = annotated(a="x" * 245760)
+    (fault,) = lines(validate_create(full).errors)
+    told = "metadata.annotations: Too long: may not be more than 245760 bytes: "
+    assert fault == told + "the StatefulSets have them too, beside the operator's own"
+    stored = validate_update(full, full)
+    assert (stored.errors, stored.warnings) == ((), (f"{fault}; the StatefulSet may be refused",))
+    last_applied = "kubectl.kubernetes.io_last-applied-configuration"
+    assert validate_create(annotated(a="x" * 200000, **{last_applied: "x" * 62000})).errors == ()
+    (fault,) = lines(validate_create(annotated(a="x" * 262144)).errors)
+    assert fault == "metadata.annotations: Too long: may not be more than 262144 bytes"
+
+
 # Updates.
 
 

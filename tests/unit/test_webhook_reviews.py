@@ -129,6 +129,19 @@ def test_what_only_warns_must_be_a_warning() -> None:
     assert not ask(VALIDATE_SET, object=stored)["allowed"]
 
 
+def test_set_that_is_being_deleted_always_may_lose_its_finalizers() -> None:
+    """Whatever is wrong with it: it was stored while no webhook served, without the webhook's defaults."""
+    wrong = a_set(replicas=-1, leaderWorkerTemplate={"size": 0, "restartPolicy": "Default"})
+    gone = {**SET["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    old = {**wrong, "metadata": {**gone, "finalizers": ["example.com/hold"]}}
+    new = json.loads(json.dumps(apply_defaults(frozen({**wrong, "metadata": gone}))))
+    assert ask(VALIDATE_SET, operation="UPDATE", object=new, oldObject=old)["allowed"]
+    still = {**old, "metadata": SET["metadata"]}
+    assert not ask(VALIDATE_SET, operation="UPDATE", object=still, oldObject=still)["allowed"]
+    changed = {**new, "spec": {**new["spec"], "replicas": -2}}
+    assert not ask(VALIDATE_SET, operation="UPDATE", object=changed, oldObject=old)["allowed"]
+
+
 # -- pods
 
 
