@@ -22,7 +22,7 @@ from .view import find, group_of, identity, lose, see, see_node, see_pod
 
 _UNCHANGED_UID: Final = "metadata.uid"
 _REFUSALS: Final = frozenset({400, 403, 405, 406, 413, 415, 422})
-_UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
+UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
 
 
 def action_key(action: Request) -> str:
@@ -69,10 +69,10 @@ def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, n
     """The memory in which a write that changed nothing waits before it is sent again, if it is still wanted:
     ever longer, and from the second time on as one that is refused. That of a status is no trouble to tell:
     it would be told by a status that can be written."""
-    attempts = before.attempts + 1 if before is not None and before.message == _UNDONE else 1
+    attempts = before.attempts + 1 if before is not None and before.message == UNDONE else 1
     delay_s = 0.0 if attempts == 1 else _refused_delay_s(attempts - 1)
     refused = attempts > 1 and isinstance(action, Apply)
-    retry = Retry(action, attempts, now_s + delay_s, _UNDONE, refused=refused)
+    retry = Retry(action, attempts, now_s + delay_s, UNDONE, refused=refused)
     memory = evolve(memory, retries=memory.retries.with_(key, retry))
     return _complain(memory, action, retry, now_s) if refused else memory
 

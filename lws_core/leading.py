@@ -10,7 +10,7 @@ import attrs
 
 from . import names
 from .actions import Apply, Create, Event, Read, Ref, Request, TakeFields
-from .answers import action_key
+from .answers import UNDONE, action_key
 from .bits import GroupSet, below, indexes, members, span
 from .diff import diff_set
 from .memory import Memory
@@ -122,7 +122,7 @@ def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
     """At which resourceVersion the leader template was applied as it was; nothing where that has failed,
     unless it was refused and would be again."""
     retry = memory.retries.get(f"Apply StatefulSet {lws.name}")
-    return memory.taken if retry is None or retry.refused else ""
+    return memory.taken if retry is None or retry.refused or retry.message == UNDONE else ""
 
 
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:

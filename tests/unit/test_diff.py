@@ -259,7 +259,13 @@ def test_deletion_always_carries_what_was_seen() -> None:
 
 # Groups.
 
-WORKERS = freeze_map({"kind": "StatefulSet", "metadata": {"name": "serve-0", "namespace": "default"}})
+WORKERS = freeze_map(
+    {
+        "kind": "StatefulSet",
+        "metadata": {"name": "serve-0", "namespace": "default"},
+        "spec": {"replicas": 1},
+    }
+)
 
 
 def to_group(plan: GroupPlan, one: Group) -> Change:

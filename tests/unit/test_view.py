@@ -10,7 +10,7 @@ from lws_core import names
 from lws_core.actions import Kind, Ref
 from lws_core.errors import FieldError
 from lws_core.memory import Memory, Unreadable
-from lws_core.observed import Child, Node, Owner
+from lws_core.observed import Child, LeaderStatefulSet, Node, Owner
 from lws_core.restart import Recreation
 from lws_core.revision import record
 from lws_core.sights import Gone, Thing
@@ -214,14 +214,16 @@ def test_loss_of_a_groups_service_always_is_remembered_while_its_leader_lives() 
         statefulset(owner=None),
     ],
 )
-def test_foreign_object_always_is_seen_however_old_it_is(foreign: Thing) -> None:
-    """No watch shows it, as it need not carry the set's label: so none has shown it to be gone."""
+def test_object_that_no_watch_shows_always_is_seen_however_old_it_is(foreign: Thing) -> None:
+    """No watch shows one without the set's label, as strangers' are, or one that was stripped of it: so none
+    has shown it to be gone."""
     kind, name, _, _ = identity(foreign)
     memory = evolve(seen(LIVE), newest=FrozenMap({kind: 99}))
-    assert find(see(memory, foreign, answer=True), kind, name) == foreign
-    owned = {names.KIND: Owner(names.KIND, "serve", "uid-set"), "Pod": Owner("Pod", "serve-1", "uid-1")}
-    ours = attrs.evolve(foreign, owner=owned[names.KIND if name == "serve" else "Pod"])  # type: ignore[misc]
-    assert find(see(memory, ours, answer=True), kind, name) is None
+    is_leader = isinstance(foreign, LeaderStatefulSet)
+    stripped = {"labels": foreign.labels.without(names.SET_NAME)} if is_leader else {"labelled": False}
+    unlabelled = attrs.evolve(foreign, **stripped)  # type: ignore[misc,arg-type]
+    assert find(see(memory, unlabelled, answer=True), kind, name) == unlabelled
+    assert find(see(memory, foreign, answer=True), kind, name) is None
 
 
 @pytest.mark.parametrize(
