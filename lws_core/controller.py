@@ -232,17 +232,19 @@ def _is_for(action: Request, owners: Collection[Owner]) -> bool:
 
 
 def _strangers(memory: Memory, now_s: float) -> tuple[Memory, tuple[Read, ...]]:
-    """Foreign objects that stand in the way are read again once in a while: no watch tells of them, as they
-    need not carry the set's label."""
+    """What no watch tells of, as it has not the set's label, is read again once in a while: foreign objects
+    that stand in the way, and own ones that somebody has stripped of it."""
     troubles = (*memory.foreign, *(t for t in memory.troubles.values() if isinstance(t, Trouble)))
     strangers = dict.fromkeys(trouble.stranger for trouble in troubles if trouble.stranger is not None)
+    if memory.lws is not None:
+        strangers |= dict.fromkeys(Ref(kind, memory.lws.namespace, name) for kind, name in memory.unshown)
     if not strangers:
         return evolve(memory, strangers_at_s=None), ()
     if memory.strangers_at_s is None:
         return evolve(memory, strangers_at_s=now_s), ()
     if now_s < memory.strangers_at_s + memory.options.foreign_object_interval_s:
         return memory, ()
-    reads = tuple(_read(memory, ref, "whether it still stands in the way") for ref in strangers)
+    reads = tuple(_read(memory, ref, "no watch tells of it") for ref in strangers)
     return evolve(memory, strangers_at_s=now_s), reads
 
 

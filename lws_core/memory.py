@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from .actions import Event, Request
+from .actions import Event, Kind, Request
 from .bits import GroupSet
 from .errors import FieldError
 from .history import History
@@ -100,6 +100,7 @@ class Memory:
     (`known`: which of them have been seen; `unseen`: which should be there and have not, with the time since
     which they have been missed, in epoch seconds). `bereft`: the Services of its own that have vanished.
     `doubted`: owners in view of which a child has vanished; each is read before another child is made for it.
+    `unshown`: objects that only answers have shown, by kind and name, as they have not the set's label.
     `newest`: the highest resourceVersion that the watch has shown of each kind.
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
@@ -143,6 +144,7 @@ class Memory:
     unseen: tuple[tuple[GroupSet, float], ...] = ()
     bereft: tuple[str, ...] = ()
     doubted: tuple[Owner, ...] = ()
+    unshown: tuple[tuple[Kind, str], ...] = ()
     newest: FrozenMap[int] = EMPTY
 
     summary: Summary = Summary()

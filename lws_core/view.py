@@ -33,6 +33,10 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
         return memory  # the watch has shown this and more: it is gone again
     if not answer and version.isdecimal() and int(version) > newest:
         memory = evolve(memory, newest=memory.newest.with_(kind, int(version)))
+    is_shown = _is_shown(thing)
+    if is_shown == ((kind, name) in memory.unshown):
+        others = tuple(one for one in memory.unshown if one != (kind, name))
+        memory = evolve(memory, unshown=others if is_shown else (*others, (kind, name)))
     match thing:
         case LeaderWorkerSet():
             return _see_set(memory, thing)
@@ -92,6 +96,7 @@ def _what_stands(memory: Memory) -> Memory:
         groups=memory.groups,
         summary=memory.summary,
         known=memory.known,
+        unshown=memory.unshown,
         newest=memory.newest,
         pending=memory.pending,
     )
@@ -193,6 +198,9 @@ def lose(memory: Memory, gone: Gone, *, ours: bool = False) -> Memory:
     thing = find(memory, gone.kind, gone.name)
     if thing is None or (gone.uid and not isinstance(thing, Node) and identity(thing)[2] != gone.uid):
         return memory
+    if (gone.kind, gone.name) in memory.unshown:
+        others = tuple(one for one in memory.unshown if one != (gone.kind, gone.name))
+        memory = evolve(memory, unshown=others)
     if not ours and f"Delete {gone.kind} {gone.name}" not in memory.pending:
         memory = _doubt_owner(memory, thing)
     match thing:

@@ -486,6 +486,23 @@ def test_child_without_its_label_always_gets_it_back(kind: Kind, name: str, wait
     assert dig(bench.cluster.objects[kind, name], "metadata", "labels") == labels
 
 
+def test_child_without_its_label_that_goes_always_is_noticed() -> None:
+    """The Service of a set works without it, and is not written to."""
+    bench = at_rest(PAIRS)
+    labels = as_map(dig(bench.cluster.objects["Service", NAME], "metadata", "labels"))
+    bench.cluster.change("Service", NAME, metadata__labels=labels.without(names.SET_NAME))
+    stripped = bench.cluster.objects["Service", NAME]
+    uid, version = (str(dig(stripped, "metadata", field)) for field in ("uid", "resourceVersion"))
+    bench._shown["Service", NAME] = (uid, version)
+    bench.memory = controller.observe(bench.memory, Gone("Service", NAME, uid, version), bench.now_s)
+    bench.settle()
+    assert bench.memory.service is not None
+    bench.drop_unseen("Service", NAME)
+    bench.now_s += 30.0
+    bench.settle()
+    assert dig(bench.cluster.objects["Service", NAME], "metadata", "labels") == labels
+
+
 def test_kind_that_the_api_server_does_not_know_always_is_told() -> None:
     bench = Bench(PAIRS)
     refuse(bench, Create, "Service", NAME, 404, "the server could not find the requested resource")
