@@ -21,7 +21,7 @@ from .values import EMPTY, FrozenMap, dig, evolve
 from .view import find, group_of, identity, lose, see, see_node, see_pod
 
 _UNCHANGED_UID: Final = "metadata.uid"
-_REFUSALS: Final = frozenset({400, 403, 405, 406, 413, 415, 422})
+_REFUSALS: Final = frozenset({400, 403, 404, 405, 406, 413, 415, 422})
 UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
 
 
@@ -190,7 +190,7 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         )
     )
     is_dying = names.NAMESPACE_TERMINATING in outcome.causes  # the set goes too: there is nothing to tell
-    refused = outcome.code in (*_REFUSALS, 404) and not stale and not is_dying
+    refused = outcome.code in _REFUSALS and not stale and not is_dying
     if stale:
         delay_s = 0.0 if attempts == 1 else min(30.0, 0.1 * 2 ** min(attempts, 10))
     elif refused or is_dying:
