@@ -103,6 +103,27 @@ def test_group_that_lost_a_member_to_scaling_must_come_back_whole(
     assert [one.name for one in deletes(sandbox)] == ["serve-1"]
 
 
+@pytest.mark.parametrize("name", ["serve", "serve-1"])
+def test_stateful_set_that_was_stripped_of_its_label_must_get_it_back(
+    sandbox: Sandbox, kubelet: Kubelet, impatient: Operator, name: str
+) -> None:
+    """To every watch of the objects of sets it seems to be gone."""
+    sandbox.apply(lws(replicas=2, size=2))
+    sandbox.wait_ready("serve", 2)
+    before = uids(sandbox)
+    owner = uid(sandbox.must_get("StatefulSet", name))
+
+    sandbox.patch("StatefulSet", name, {"metadata": {"labels": {names.SET_NAME: None}}})
+
+    sandbox.wait(
+        "the label is back", lambda: label(sandbox.must_get("StatefulSet", name), names.SET_NAME) == "serve"
+    )
+    assert uid(sandbox.must_get("StatefulSet", name)) == owner
+    sandbox.patch(names.KIND, "serve", {"spec": {"replicas": 3}})
+    sandbox.wait_ready("serve", 3)
+    assert uids(sandbox).items() >= before.items()
+
+
 def test_deleted_service_must_come_back(sandbox: Sandbox, kubelet: Kubelet, operator: Operator) -> None:
     sandbox.apply(lws(replicas=1))
     sandbox.wait_ready("serve", 1)
