@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -134,7 +133,9 @@ def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, 
         record = memory.groups.get(index)
         history, leader = record.history, record.group.leader
         began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
-        since_s = min(began, default=math.inf)  # it has none while its leader is being deleted
+        if not began:
+            continue  # it is well, and its leader is being deleted
+        since_s = min(began)
         if leader is not None and leader.deletion_s is not None:
             since_s = max(since_s, leader.deletion_s)
         at_s = since_s + after_s

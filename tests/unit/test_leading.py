@@ -239,6 +239,7 @@ def test_group_that_is_being_replaced_never_counts_as_broken() -> None:
     bench.settle()
     memory = evolve(bench.memory, deleting=0b100)
     assert set_view(memory, bench.cluster.lws, bench.now_s + 1000.0).broken == 0
+    assert controller.look(memory, bench.now_s).memory.patience_s is None
 
 
 def test_group_that_falls_as_another_comes_back_always_has_its_time_until_the_set_is_stalled() -> None:
