@@ -1,6 +1,6 @@
 """The controller of one set as a machine without I/O.
 
-    memory, actions, wake_at_s = step(memory, sight, now_s)
+    look = step(memory, sight, now_s)  # look.memory, look.actions, look.wake_at_s
 
 Whoever drives it delivers every sight of the cluster in order, sends the actions of a step in any order or at
 once, and delivers the answer to each. If nothing happens before `wake_at_s`, it looks again then. Several

@@ -46,7 +46,7 @@ def standing(owner: Owner | None, terminating: bool, *, kind: str, name: str, ui
 
 
 def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: FrozenMap[Pod]) -> Change:
-    """What to send for the set itself. `leaders` are the pods named by `plan.replace`, by group index."""
+    """What to send for the set itself. `leaders`: those of `plan.replace` that are ours, by group index."""
     actions: list[Request] = []
     foreign: list[Trouble] = []
     taken = ""
@@ -68,8 +68,10 @@ def diff_set(lws: LeaderWorkerSet, plan: SetPlan, view: SetView, leaders: Frozen
         actions += change.actions
         foreign += change.foreign
     for index in plan.replace:
-        why = f"group {index} goes to revision {plan.lineage.key}"
-        actions.append(delete_leader(lws, leaders[str(index)], "Background", why))
+        leader = leaders.get(str(index))
+        if leader is not None:
+            why = f"group {index} goes to revision {plan.lineage.key}"
+            actions.append(delete_leader(lws, leader, "Background", why))
     for revision in plan.obsolete:
         ref = Ref("ControllerRevision", lws.namespace, revision.name)
         why = f"nothing uses revision {revision.key} any more"

@@ -49,8 +49,7 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
     memory = _without_old_reads(memory, now_s)
     view = set_view(memory, lws, now_s)
     plan = plan_set(lws, view)
-    plan = attrs.evolve(plan, replace=tuple(i for i in plan.replace if _leads(memory, lws, i)))
-    change = diff_set(lws, plan, view, _leaders(memory, plan.replace))
+    change = diff_set(lws, plan, view, _own_leaders(memory, lws, plan.replace))
     unready = _may_be_broken(lws, view) & ~view.broken
     waiting = _broken_from(memory, unready)
     memory = evolve(
@@ -180,12 +179,6 @@ def _recreations(memory: Memory, now_s: float) -> str:
     return encode_recreations(FrozenMap(known), now_s, memory.recreating, held)
 
 
-def _leads(memory: Memory, lws: LeaderWorkerSet, index: int) -> bool:
-    """Whether a group's leader is the StatefulSet's own: a stranger of its name is not ours to delete."""
-    leader, statefulset = memory.groups.get(index).group.leader, own_statefulset(memory, lws)
-    return leader is not None and statefulset is not None and owned_by(leader.owner, statefulset.uid)
-
-
 def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:
     leaders = {}
     for index in replace:
@@ -193,6 +186,15 @@ def _leaders(memory: Memory, replace: tuple[int, ...]) -> FrozenMap[Pod]:
         if leader is not None:
             leaders[str(index)] = leader
     return FrozenMap(leaders)
+
+
+def _own_leaders(memory: Memory, lws: LeaderWorkerSet, replace: tuple[int, ...]) -> FrozenMap[Pod]:
+    """Those that the StatefulSet owns: a stranger of a leader's name is not ours to delete."""
+    statefulset = own_statefulset(memory, lws)
+    if statefulset is None:
+        return EMPTY
+    leaders = _leaders(memory, replace)
+    return FrozenMap({i: pod for i, pod in leaders.items() if owned_by(pod.owner, statefulset.uid)})
 
 
 def _write_keys(lws: LeaderWorkerSet) -> tuple[str, ...]:

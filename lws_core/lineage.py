@@ -138,7 +138,7 @@ def _below(
     if statefulset is not None and statefulset.labels.get(REVISION_KEY) == key:
         unique = dig(statefulset.template, "metadata", "annotations", SUBDOMAIN_POLICY) == "UniquePerReplica"
     policy: SubdomainPolicy = "UniquePerReplica" if unique else "Shared"
-    return attrs.evolve(lws, spec=attrs.evolve(lws.spec, subdomain_policy=policy))
+    return revision.with_subdomain_policy(lws, policy)
 
 
 def _with_missing(lineage: Lineage, key: str, then: LeaderWorkerSet, number: int) -> Lineage:

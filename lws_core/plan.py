@@ -26,7 +26,7 @@ from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, Work
 from .options import Options
 from .rendered import Rendered, held, record_of, rendered_from
 from .restart import Hold, Recreate, Recreation, decide_restart, restarts_after_start
-from .revision import claims_meaning, contained, normalised
+from .revision import claims_meaning, contained, normalised, with_subdomain_policy, with_template
 from .rollout import Budget, Decision, Done, Groups, Position, choose_deletes, decide
 from .scaling import surge_count, unavailable_count
 from .spec import LeaderWorkerSet, Template
@@ -312,7 +312,7 @@ def _with_network_of(then: LeaderWorkerSet, leader: Pod) -> LeaderWorkerSet:
     """The set at a revision, with the subdomain that the leader was made with: not every record tells it."""
     if not leader.own_subdomain or then.spec.subdomain_policy == "UniquePerReplica":
         return then
-    return attrs.evolve(then, spec=attrs.evolve(then.spec, subdomain_policy="UniquePerReplica"))
+    return with_subdomain_policy(then, "UniquePerReplica")
 
 
 def _with_claims_of(then: LeaderWorkerSet, statefulset: LeaderStatefulSet) -> LeaderWorkerSet:
@@ -321,8 +321,7 @@ def _with_claims_of(then: LeaderWorkerSet, statefulset: LeaderStatefulSet) -> Le
     template = then.spec.leader_worker_template
     if claims_meaning(volume_claims(then)) == claims_meaning(statefulset.claims):
         return then
-    template = attrs.evolve(template, volume_claim_templates=statefulset.claims)
-    return attrs.evolve(then, spec=attrs.evolve(then.spec, leader_worker_template=template))
+    return with_template(then, attrs.evolve(template, volume_claim_templates=statefulset.claims))
 
 
 def _waits_for_leader(lws: LeaderWorkerSet, group: Group, leader: Pod) -> bool:

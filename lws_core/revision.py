@@ -17,7 +17,7 @@ from . import codec, names
 from .desired.metadata import set_reference
 from .errors import InvalidManifest
 from .quantity import parse
-from .spec import LeaderWorkerSet, LeaderWorkerTemplate
+from .spec import LeaderWorkerSet, LeaderWorkerTemplate, SubdomainPolicy
 from .values import EMPTY, FrozenMap, Json, as_map, canonical, freeze_map
 
 _REPLACE: Final = FrozenMap({"$patch": "replace"})
@@ -97,7 +97,7 @@ def meaning(lws: LeaderWorkerSet) -> str:
     Claims are recorded, but mean nothing here: a StatefulSet cannot change them, so no rollout would.
     """
     template = attrs.evolve(lws.spec.leader_worker_template, volume_claim_templates=())
-    return canonical(normalised(record(_with_template(lws, template))))
+    return canonical(normalised(record(with_template(lws, template))))
 
 
 def claims_meaning(claims: Iterable[FrozenMap[Json]]) -> Json:
@@ -189,7 +189,13 @@ def _claim_meaning(claim: FrozenMap[Json]) -> Json:
     return normalised(claim)
 
 
-def _with_template(lws: LeaderWorkerSet, template: LeaderWorkerTemplate) -> LeaderWorkerSet:
+def with_subdomain_policy(lws: LeaderWorkerSet, policy: SubdomainPolicy) -> LeaderWorkerSet:
+    """The set with another network."""
+    return attrs.evolve(lws, spec=attrs.evolve(lws.spec, subdomain_policy=policy))
+
+
+def with_template(lws: LeaderWorkerSet, template: LeaderWorkerTemplate) -> LeaderWorkerSet:
+    """The set with another template of its groups."""
     return attrs.evolve(lws, spec=attrs.evolve(lws.spec, leader_worker_template=template))
 
 

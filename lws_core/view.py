@@ -33,10 +33,7 @@ def see(memory: Memory, thing: Thing, *, answer: bool = False) -> Memory:
         return memory  # the watch has shown this and more: it is gone again
     if not answer and version.isdecimal() and int(version) > newest:
         memory = evolve(memory, newest=memory.newest.with_(kind, int(version)))
-    is_shown = _is_shown(thing)
-    if is_shown == ((kind, name) in memory.unshown):
-        others = tuple(one for one in memory.unshown if one != (kind, name))
-        memory = evolve(memory, unshown=others if is_shown else (*others, (kind, name)))
+    memory = _with_unshown(memory, kind, name, not _is_shown(thing))
     match thing:
         case LeaderWorkerSet():
             return _see_set(memory, thing)
@@ -198,9 +195,7 @@ def lose(memory: Memory, gone: Gone, *, ours: bool = False) -> Memory:
     thing = find(memory, gone.kind, gone.name)
     if thing is None or (gone.uid and not isinstance(thing, Node) and identity(thing)[2] != gone.uid):
         return memory
-    if (gone.kind, gone.name) in memory.unshown:
-        others = tuple(one for one in memory.unshown if one != (gone.kind, gone.name))
-        memory = evolve(memory, unshown=others)
+    memory = _with_unshown(memory, gone.kind, gone.name, False)
     if not ours and f"Delete {gone.kind} {gone.name}" not in memory.pending:
         memory = _doubt_owner(memory, thing)
     match thing:
@@ -358,6 +353,13 @@ def group_of(memory: Memory, ref: Ref) -> int:
     if ref.kind == "Pod" and parent != lws.name:  # a worker's parent is its leader
         parent, ordinal = names.parent_and_ordinal(parent)
     return ordinal if ordinal is not None and parent == lws.name else -1
+
+
+def _with_unshown(memory: Memory, kind: Kind, name: str, unshown: bool) -> Memory:
+    if unshown == ((kind, name) in memory.unshown):
+        return memory
+    others = tuple(one for one in memory.unshown if one != (kind, name))
+    return evolve(memory, unshown=(*others, (kind, name)) if unshown else others)
 
 
 def _is_shown(thing: Thing) -> bool:

@@ -525,9 +525,9 @@ class Model:
                 who = f"leader {index}" if leads else f"workers {index}"
                 ready = [pod for pod in loading if _leads(pod) == leads]
                 if ready and (leads or len(ready) == len(loading)):
-                    some = any(statefulset.facts(pod).running_and_ready for pod in pods if not _leads(pod))
-                    if not leads and not some:  # the first of the workers alone, then the others
-                        ready = [min(ready, key=name_of)]
+                    workers = (statefulset.facts(pod) for pod in pods if not _leads(pod))
+                    if not leads and not any(fact.running_and_ready for fact in workers):
+                        ready = [min(ready, key=name_of)]  # the first of them alone, then the others
                     yield ("ready", who), tuple(cluster.Ready(key_of(pod), uid_of(pod)) for pod in ready)
                 ended = [pod for pod in ending if _leads(pod) == leads]
                 if ended:
