@@ -109,6 +109,5 @@ def set_up(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    logging.getLogger("urllib3").setLevel(
-        logging.ERROR
-    )  # it warns of attempts; of their end we tell ourselves
+    # It warns of attempts; of their end we tell ourselves.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ import ssl
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lws_runtime.tls import TlsSettings, server_context
 from lws_runtime.webhook.certificates import self_signed
@@ -22,7 +22,10 @@ def metrics_context(settings: TlsSettings, mounted: Path = MOUNTED) -> ssl.SSLCo
     """
     if (mounted / "tls.crt").exists():
         server_context(settings, mounted / "tls.crt", mounted / "tls.key")  # raises, where Certificate waits
-        return _renewing(Certificate(mounted, settings))
+        renewed = Certificate(mounted, settings, at_each_connection=True)
+        renewed.look()
+        assert renewed.context is not None
+        return renewed.context
     with tempfile.TemporaryDirectory(prefix="lws-") as folder:
         certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
         key.touch(mode=0o600)
@@ -30,17 +33,3 @@ def metrics_context(settings: TlsSettings, mounted: Path = MOUNTED) -> ssl.SSLCo
         certificate.write_bytes(pems[0])
         key.write_bytes(pems[1])
         return server_context(settings, certificate, key)
-
-
-def _renewing(certificate: Certificate) -> ssl.SSLContext:
-    certificate.look()
-    context = certificate.context
-    assert context is not None
-    hand_over: Any = context.sni_callback
-
-    def look_first(*handshake: Any) -> None:
-        certificate.look()
-        hand_over(*handshake)
-
-    context.sni_callback = look_first
-    return context

@@ -93,9 +93,11 @@ class Certificate:
     """The certificate that is served: the newest pair in a folder that could be loaded.
 
     One context listens for good, and hands each new connection to the context of the newest pair.
+    at_each_connection: it looks whether there is another one before.
     """
 
-    def __init__(self, folder: Path, tls: TlsSettings) -> None:
+    def __init__(self, folder: Path, tls: TlsSettings, *, at_each_connection: bool = False) -> None:
+        self._at_each_connection = at_each_connection
         self._certificate, self._key, self._tls = folder / "tls.crt", folder / "tls.key", tls
         self._seen = b""
         self._current: ssl.SSLContext | None = None
@@ -126,6 +128,8 @@ class Certificate:
 
     def _hand_over(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         # Called for each handshake, with a server name or without.
+        if self._at_each_connection:
+            self.look()
         if self._current is not None:
             connection.context = self._current
 

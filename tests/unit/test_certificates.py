@@ -13,7 +13,7 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -581,26 +581,36 @@ def test_readiness_must_wait_for_the_right_certificate_once(tmp_path: Path) -> N
     assert not one.is_ready("")
 
 
+def run_the_loop(
+    one: CertificateKeeper, monkeypatch: pytest.MonkeyPatch, wait: Callable[[float], None]
+) -> None:
+    """Run a keeper until `wait`, which is told of each pause in place of it, cancels it."""
+
+    async def sleep(seconds: float) -> None:
+        if seconds:  # the cluster's are 0
+            wait(seconds)
+
+    async def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await one.run()
+
+    monkeypatch.setattr("lws_runtime.webhook.keeper.asyncio.sleep", sleep)
+    asyncio.run(run())
+
+
 def test_loop_must_go_on_after_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = cluster()
     api.down = True
     one = keeper(api, tmp_path, Clock())
     waits: list[float] = []
 
-    async def wait(seconds: float) -> None:
-        if seconds == 0:  # the cluster's
-            return
+    def wait(seconds: float) -> None:
         waits.append(seconds)
         api.down = len(waits) < 6
         if len(waits) == 8:
             raise asyncio.CancelledError
 
-    async def run() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            await one.run()
-
-    monkeypatch.setattr("lws_runtime.webhook.keeper.asyncio.sleep", wait)
-    asyncio.run(run())
+    run_the_loop(one, monkeypatch, wait)
     assert waits[:6] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert waits[7] == 60.0
     assert one.in_place
@@ -618,9 +628,7 @@ def test_loop_must_go_on_after_a_bug_and_tell_it_once(
     def fail(*_: object, **__: object) -> Decision:
         raise AssertionError
 
-    async def wait(seconds: float) -> None:
-        if seconds == 0:  # the cluster's
-            return
+    def wait(seconds: float) -> None:
         waits.append(seconds)
         problems.append(one.problem)
         if len(waits) == 5:
@@ -628,13 +636,8 @@ def test_loop_must_go_on_after_a_bug_and_tell_it_once(
         if len(waits) == 7:
             raise asyncio.CancelledError
 
-    async def run() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            await one.run()
-
     monkeypatch.setattr("lws_runtime.webhook.keeper.decide", fail)
-    monkeypatch.setattr("lws_runtime.webhook.keeper.asyncio.sleep", wait)
-    asyncio.run(run())
+    run_the_loop(one, monkeypatch, wait)
     assert waits[:5] == [2.0, 4.0, 8.0, 16.0, 30.0]
     assert waits[6] == 60.0
     assert problems[:5] == ["a bug: AssertionError; the log has the traceback"] * 5
