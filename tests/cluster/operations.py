@@ -388,7 +388,7 @@ class Author:
                 return Operation("delete", "Pod", name, grace_s=grace_s, propagation=way)
             case "turn" if dig(pod, "status", "phase") == "Running":
                 return Operation(turned, "Pod", name)
-            case "keep" if family.retention is None:  # a claim in use is not kept in the model
+            case "keep" if family.retention is None and _may_keep(model, pod):  # a claim in use is not kept
                 return Operation("finalizers", "Pod", name, (_MINE,))
             case _:
                 return Operation("evict", "Pod", name)
@@ -413,7 +413,7 @@ class Author:
                 return Operation("delete", kind, name, propagation=way)
             case "own":
                 return Operation("own", kind, name, owners=self._owners(family, model, kind, name))
-            case "keep":
+            case "keep" if _may_keep(model, there):
                 return Operation("finalizers", kind, name, (_MINE,))
             case _:
                 return Operation("create", kind, name, _body(kind, family))
@@ -428,7 +428,18 @@ class Author:
         chosen = pick.sample(able, pick.choice((0, 1, 1, 1, 2)))
         if len(chosen) > 1:
             chosen = [one for one in chosen if model.get(*one) is not None]
-        return tuple((k, n, pick.random() < 0.5) for k, n in chosen)
+        return tuple((k, n, pick.random() < 0.5 or _is_kept(model.get(k, n))) for k, n in chosen)
+
+
+def _is_kept(obj: Object | None) -> bool:
+    return obj is not None and bool(meta(obj).get("finalizers"))
+
+
+def _may_keep(model: Model, obj: Object) -> bool:
+    """Whether a finalizer on an object leaves no race. Once it is deleted in the foreground, the collector
+    lets go of it and looks at a dependent that does not block it in any order; one that is later stays."""
+    references = [ref for kind in KINDS for one in model.all(kind) for ref in owners(one)]
+    return all(ref.get("blockOwnerDeletion") is True for ref in references if ref["uid"] == uid_of(obj))
 
 
 def _pairs(words: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -26,8 +26,9 @@ from lws_sim.checking.edits import EDITS  # noqa: E402
 
 MOVES = [
     "step look", "step send", "step sync", "step collect", "step ready", "step end", "step wait",
-    "fault restart", "fault kill", "fault fall", "fault delete by hand", "fault the controller starts anew",
-    "fault lost", "fault carried out, the answer lost", "fault carried out twice",
+    "fault restart", "fault kill", "fault evict", "fault fall", "fault delete by hand",
+    "fault the controller starts anew", "fault lost",
+    "fault carried out, the answer lost", "fault carried out twice",
     *(f"edit {edit}" for edit in EDITS),
 ]  # fmt: skip
 
