@@ -108,8 +108,7 @@ class ClientSettings:
 class Settings:
     """Everything that an operator is configured with.
 
-    gang_scheduling: create Volcano PodGroups. namespaces: the only ones to work in; none: all.
-    recreation_limit: None: no limit. The last three are as in lws_core.Options.
+    namespaces: the only ones to work in; none: all. options: what decisions depend on.
     """
 
     webhook: WebhookSettings = WebhookSettings()
@@ -119,14 +118,9 @@ class Settings:
     tls: TlsSettings = attrs.Factory(TlsSettings)
     certificates: CertificateSettings = CertificateSettings()
     client: ClientSettings = ClientSettings()
-    gang_scheduling: bool = False
     namespaces: tuple[str, ...] = ()
     dry_run: bool = False
-    recreation_limit: int | None = None
-    exclusive_across_namespaces: bool = False
-    progress_deadline_s: float = 600.0
-    stuck_after_s: float = 30.0
-    foreign_object_interval_s: float = 30.0
+    options: Options = Options()
 
 
 @attrs.frozen
@@ -178,6 +172,11 @@ FLAGS: Final = (
         "lws.progressDeadline",
         "How long a rollout may stand still before it is Stalled.",
     ),
+    Flag(
+        "broken-after",
+        "lws.brokenAfter",
+        "How long an old group may load before a rollout goes on without it.",
+    ),
 )
 
 
@@ -209,18 +208,6 @@ def load_settings(
 def read_settings(document: FrozenMap[Json]) -> Settings:
     """The settings in a Configuration. Raises BadConfiguration with every fault."""
     return _read(document, "", EMPTY)
-
-
-def operator_options(settings: Settings) -> Options:
-    """The part of the settings that decisions depend on."""
-    return Options(
-        gang_scheduling=settings.gang_scheduling,
-        exclusive_across_namespaces=settings.exclusive_across_namespaces,
-        recreation_limit=settings.recreation_limit,
-        progress_deadline_s=settings.progress_deadline_s,
-        stuck_after_s=settings.stuck_after_s,
-        foreign_object_interval_s=settings.foreign_object_interval_s,
-    )
 
 
 def operator_namespace(file: Path = NAMESPACE_FILE) -> str:
@@ -277,8 +264,10 @@ _SCHEMA: Final = freeze_map(
                 recreationLimit=freeze_map({"type": "integer", "format": "int32", "minimum": 1}),
                 exclusivePlacementAcrossNamespaces=_SWITCH,
                 progressDeadline=_TEXT,
+                brokenAfter=_TEXT,
                 stuckAfter=_TEXT,
                 foreignObjectInterval=_TEXT,
+                statusInterval=_TEXT,
             ),
         },
     }
@@ -348,14 +337,24 @@ class _Reader:
             tls=self._tls(),
             certificates=self._certificates(),
             client=self._client(),
-            gang_scheduling=self._gang_scheduling(),
             namespaces=tuple(dict.fromkeys(self._namespaces())),
             dry_run=self._switch("lws.dryRun", False),
-            recreation_limit=self._count("lws.recreationLimit"),
+            options=self._options(),
+        )
+
+    def _options(self) -> Options:
+        default = Options()
+        return Options(
+            gang_scheduling=self._gang_scheduling(),
             exclusive_across_namespaces=self._switch("lws.exclusivePlacementAcrossNamespaces", False),
-            progress_deadline_s=self._duration_s("lws.progressDeadline", 600.0),
-            stuck_after_s=self._duration_s("lws.stuckAfter", 30.0),
-            foreign_object_interval_s=self._duration_s("lws.foreignObjectInterval", 30.0),
+            recreation_limit=self._count("lws.recreationLimit"),
+            broken_after_s=self._duration_s("lws.brokenAfter", default.broken_after_s),
+            progress_deadline_s=self._duration_s("lws.progressDeadline", default.progress_deadline_s),
+            stuck_after_s=self._duration_s("lws.stuckAfter", default.stuck_after_s),
+            foreign_object_interval_s=self._duration_s(
+                "lws.foreignObjectInterval", default.foreign_object_interval_s
+            ),
+            status_interval_s=self._duration_s("lws.statusInterval", default.status_interval_s),
         )
 
     def _check_kind(self) -> None:

@@ -26,6 +26,7 @@ from .yaml_values import whole
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 100
 STDIN: Final = "-"
+_MOST_DIGITS: Final = 400  # of an integer; the largest float has 309
 _LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -106,6 +107,8 @@ def _files(path: str) -> tuple[list[str], list[str]]:
 def _text(file: str) -> str:
     try:
         if file == STDIN:
+            if sys.stdin is None:  # so Python has it where it is closed
+                raise _Unreadable("cannot be read: it is closed")
             raw = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with Path(file).open("rb") as stream:
@@ -192,7 +195,10 @@ def _yaml_values(text: str) -> Iterator[Json]:
 def _json_values(text: str) -> Iterator[Json]:
     """The values of a text that holds JSON values one after another."""
     decoder = json.JSONDecoder(
-        object_pairs_hook=_json_object, parse_constant=_no_number, parse_float=lambda text: whole(float(text))
+        object_pairs_hook=_json_object,
+        parse_constant=_no_number,
+        parse_float=lambda text: whole(float(text)),
+        parse_int=_json_int,
     )
     position = _skip_space(text, 0)
     while position < len(text):
@@ -205,7 +211,7 @@ def _json_values(text: str) -> Iterator[Json]:
             ) from None
         except RecursionError:
             raise _Unreadable(f"is nested more than {MAX_DEPTH} levels deep") from None
-        except ValueError as error:  # of a hook, or of an integer with thousands of digits
+        except ValueError as error:  # of a hook
             raise _Unreadable(f"is not JSON: {error}") from None
         yield frozen
         position = _skip_space(text, position)
@@ -223,6 +229,12 @@ def _json_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise ValueError(f'the field "{key}" is there twice')
         found[key] = value
     return found
+
+
+def _json_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
 
 
 def _no_number(word: str) -> object:

@@ -32,7 +32,7 @@ from lws_core import names
 from lws_core.actions import Action, Create, Emit, Read
 from lws_core.options import Options
 from lws_core.sights import Outcome
-from lws_runtime.config import Settings, operator_namespace, operator_options
+from lws_runtime.config import Settings, operator_namespace
 from lws_runtime.kube.client import Client
 from lws_runtime.kube.connection import connect
 from lws_runtime.kube.lease import Lease, LeaseSettings
@@ -485,7 +485,7 @@ async def _operate(
     await lead(
         client,
         metrics,
-        options=operator_options(settings),
+        options=settings.options,
         namespaces=settings.namespaces,
         lease_settings=lease if election.enabled else None,
         dry_run=settings.dry_run,

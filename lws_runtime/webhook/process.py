@@ -42,8 +42,8 @@ def server_settings(settings: Settings) -> ServerSettings:
         cert_dir=settings.webhook.cert_dir,
         min_version=settings.tls.min_version,
         cipher_suites=settings.tls.cipher_suites,
-        gang_scheduling=settings.gang_scheduling,
-        exclusive_across_namespaces=settings.exclusive_across_namespaces,
+        gang_scheduling=settings.options.gang_scheduling,
+        exclusive_across_namespaces=settings.options.exclusive_across_namespaces,
     )
 
 

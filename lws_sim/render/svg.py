@@ -23,8 +23,10 @@ _LANES_HEIGHT: Final = 640.0  # of all lanes together, at most
 _LANE_MOST, _LANE_LEAST = 22.0, 1.2
 _CHART_HEIGHT: Final = 110
 _MARK_ROW: Final = 15
-_LINE_LENGTH: Final = 140  # so many characters find room beside each other
+_LINE_LENGTH: Final = 110  # so many characters find room beside each other, in a wide font too
+_TITLE_LENGTH: Final = 85
 _TITLE_ROW: Final = 24
+_TITLE_LINE: Final = 18
 _LABEL_GAP: Final = 13.0
 
 STYLE: Final = """\
@@ -59,7 +61,9 @@ class _Picture:
         room = _LANES_HEIGHT / max(self._groups, 1)
         self._lane = min(_LANE_MOST, max(_LANE_LEAST, room))
         self._gap = 3.0 if self._lane > 10 else 1.0 if self._lane > 5 else 0.0
-        self._raised = _TITLE_ROW if embedded else 0  # the page has the title
+        self._head = tuple(_in_lines([title(trace)], _TITLE_LENGTH))
+        more = _TITLE_LINE * (len(self._head) - 1)
+        self._raised = _TITLE_ROW if embedded else -more  # the page has the title
         texts = [f"{_numeral(index)} {mark.text}" for index, mark in enumerate(trace.marks)]
         self._words = tuple(_in_lines(texts, _LINE_LENGTH))
         self._top = _TOP - self._raised + _MARK_ROW * len(self._words)
@@ -86,8 +90,9 @@ class _Picture:
         yield "</defs>"
         yield f'<rect class="paper" width="{WIDTH}" height="{height:g}"/>'
         if not self._embedded:
-            head = escape(title(self._trace))
-            yield f'<text x="{_LEFT}" y="20" font-weight="600" font-size="14">{head}</text>'
+            for number, line in enumerate(self._head):
+                y = 20 + _TITLE_LINE * number
+                yield f'<text x="{_LEFT}" y="{y}" font-weight="600" font-size="14">{escape(line)}</text>'
         yield from self._legend()
         yield from self._time_axis()
         for lane in self._lanes:
@@ -143,7 +148,7 @@ class _Picture:
             x = self._x(mark.at_s)
             words = escape(mark.text)
             yield f'<path class="event" d="M{x:.1f},{self._top - 4:g} V{self._bottom:g}"/>'
-            if x - last_x >= 15:
+            if x - last_x >= (15 if len(_numeral(index)) == 1 else 30):
                 yield (
                     f'<text x="{x:.1f}" y="{self._top - 8:g}" text-anchor="middle">'
                     f"<title>{words}</title>{_numeral(index)}</text>"

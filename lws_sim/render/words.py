@@ -17,7 +17,9 @@ def summary_lines(trace: Trace) -> tuple[str, ...]:
     if summary.blocked_by:
         lines.append(f"Blocked: {summary.blocked_by}.")
     lines += [f"Breaks the rule {broken.rule}: {broken.text}." for broken in summary.violations]
-    failed = "; failures brought it lower" if summary.lowest_ready < summary.floor else ""
+    failed = "; failures, or going on without broken groups, brought it lower"
+    if summary.lowest_ready >= summary.floor:
+        failed = ""
     lines.append(f"Ready groups: {summary.lowest_ready} at least; the budget allows {summary.floor}{failed}.")
     lines.append(f"Pods: {summary.highest_pods} at most, {summary.pods_created} created.")
     if summary.accelerators:

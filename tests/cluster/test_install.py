@@ -28,7 +28,7 @@ from operator_process import CONFIGURATIONS, Operator
 from sandbox import Sandbox, conditions
 from sets import lws, set_image, uid
 
-from lws_core import names
+from lws_core import Options, names
 from lws_core.values import as_map, freeze
 from lws_runtime.config import Settings, read_settings
 
@@ -369,7 +369,7 @@ def settings_of(plane: ControlPlane, *components: str) -> Settings:
 def test_gang_scheduling_component_always_changes_that_alone(empty: ControlPlane) -> None:
     plain, gang = settings_of(empty), settings_of(empty, "gang-scheduling")
     assert plain == Settings()
-    assert gang == attrs.evolve(plain, gang_scheduling=True)
+    assert gang == attrs.evolve(plain, options=Options(gang_scheduling=True))
     before = rights.rendered(empty.programs["kubectl"])
     after = rights.rendered(empty.programs["kubectl"], "gang-scheduling")
     kinds = [one["kind"] for one in after if one not in before]

@@ -475,10 +475,25 @@ def test_picture_always_tells_all_that_is_done_in_lines_that_fit(one: Path) -> N
     heights = [float(str(text.get("y"))) for text in faint]
     assert all(f"metadata.labels.a-long-name-{index} becomes x" in " ".join(lines) for index in range(count))
     assert " ".join(lines).count("word") == 50
-    assert max(map(len, lines)) <= 140
+    assert max(map(len, lines)) <= 110
     assert heights == sorted(set(heights))
     (first,) = [text for text in picture.iter(f"{SVG}text") if text.text == "R-0"]
     assert heights[-1] < float(str(first.get("y"))) - 30
+
+
+def _height(text: ET.Element) -> float:
+    return float(str(text.get("y")))
+
+
+def test_picture_always_has_a_long_title_in_lines_that_fit_above_all_else(tmp_path: Path) -> None:
+    long = a_set({"replicas": 2}, {"size": 2}, {"name": "n" * 50, "namespace": "s" * 60})
+    picture = ET.fromstring(run(written(tmp_path / "long.yaml", long), "-o", "svg").stdout)
+    head = [text for text in picture.iter(f"{SVG}text") if text.get("font-size")]
+    others = [text for text in picture.iter(f"{SVG}text") if not text.get("font-size")]
+    lines = [str(text.text) for text in head]
+    assert "".join(lines).startswith(f"{'s' * 60}/{'n' * 50}: replicas 2")
+    assert max(map(len, lines)) <= 85
+    assert _height(head[-1]) < min(map(_height, others)) - 15
 
 
 def test_page_always_breaks_words_that_are_too_long_for_it(one: Path) -> None:

@@ -22,7 +22,6 @@ from lws_runtime.config import (
     Settings,
     load_settings,
     operator_namespace,
-    operator_options,
     read_settings,
 )
 from lws_runtime.durations import parse_duration
@@ -68,7 +67,9 @@ lws:
   recreationLimit: 3
   exclusivePlacementAcrossNamespaces: true
   progressDeadline: 20m
+  brokenAfter: 30m
   stuckAfter: 1m
+  statusInterval: 2500ms
   foreignObjectInterval: 5s
 """
 
@@ -102,7 +103,7 @@ def test_configuration_without_fields_must_have_every_default() -> None:
     assert settings.metrics.address == Address("", 8443)
     assert settings.health.address == Address("", 8081)
     assert settings.certificates.internal
-    assert not settings.gang_scheduling
+    assert settings.options == Options()
 
 
 def test_configuration_must_give_every_field(tmp_path: Path) -> None:
@@ -116,18 +117,16 @@ def test_configuration_must_give_every_field(tmp_path: Path) -> None:
     assert (settings.health.readiness_path, settings.health.liveness_path) == ("/ready", "/alive")
     assert (settings.client.qps, settings.client.burst) == (12.5, 20)
     assert settings.namespaces == ("a", "b")
-    assert operator_options(settings) == Options(
+    assert settings.options == Options(
         gang_scheduling=True,
         exclusive_across_namespaces=True,
         recreation_limit=3,
+        broken_after_s=1800.0,
         progress_deadline_s=1200.0,
         stuck_after_s=60.0,
         foreign_object_interval_s=5.0,
+        status_interval_s=2.5,
     )
-
-
-def test_options_by_default_must_be_the_library_s() -> None:
-    assert operator_options(Settings()) == Options()
 
 
 def test_empty_fields_must_count_as_left_out() -> None:
@@ -379,6 +378,7 @@ def test_every_flag_must_set_a_field() -> None:
         "recreation-limit": 1,
         "exclusive-placement-across-namespaces": True,
         "progress-deadline": "1s",
+        "broken-after": "1s",
     }
     assert {flag.name for flag in FLAGS} == {*values, "leader-elect-resource-lock"}
     for name, value in values.items():

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import yaml
 
-from lws_core import names
+from lws_core import Options, names
 from lws_core.values import as_map, freeze
 from lws_runtime.config import Settings, read_settings
 from lws_runtime.kube.resources import RESOURCES, Resource
@@ -98,7 +98,7 @@ def test_gang_scheduling_component_must_change_nothing_else() -> None:
     (patch,) = component["patches"]
     (operation,) = yaml.safe_load(patch["patch"])
     assert operation["path"] == f"/data/{CONFIG_FILE}"
-    assert settings(operation["value"]) == attrs.evolve(DEFAULTS, gang_scheduling=True)
+    assert settings(operation["value"]) == attrs.evolve(DEFAULTS, options=Options(gang_scheduling=True))
 
 
 def test_ports_must_be_those_that_are_listened_on() -> None:

@@ -117,7 +117,7 @@ def test_what_cannot_be_read_always_ends_in_one_line(
         ('{"a": 1, "a": 2}', 'is not JSON: the field "a" is there twice'),
         ('{"a": NaN}', "is not JSON: NaN is no number that a manifest can hold"),
         ('{"a": 1e999}', "is not JSON: "),
-        ('{"a": ' + "9" * 5000 + "}", "is not JSON: "),
+        ('{"a": ' + "9" * 5000 + "}", "is not JSON: a number has 5000 digits"),
         ('{"a": "\\ud800"}', "document 1 has text with half a surrogate pair"),
         ('{"a":' * 200 + "1" + "}" * 200, "is nested more than 100 levels deep"),
         ('{"a":' * 100_000, "is nested more than 100 levels deep"),
@@ -194,3 +194,8 @@ def test_standard_input_is_always_named(monkeypatch: pytest.MonkeyPatch) -> None
     found = read_manifests(["-"])
     assert [document.where for document in found.documents] == ["stdin[doc 1]"]
     assert found.problems == ("stdin: document 2 is not an object with apiVersion and kind",)
+
+
+def test_closed_standard_input_is_always_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert read_manifests(["-"]).problems == ("stdin: cannot be read: it is closed",)
