@@ -73,7 +73,7 @@ def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, n
     delay_s = 0.0 if attempts == 1 else _refused_delay_s(attempts - 1)
     refused = attempts > 1 and isinstance(action, Apply)
     retry = Retry(action, attempts, now_s + delay_s, UNDONE, refused=refused)
-    memory = evolve(memory, retries=memory.retries.with_(key, retry))
+    memory = _put_off(memory, key, retry)
     return _complain(memory, action, retry, now_s) if refused else memory
 
 
@@ -205,15 +205,22 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
         refused=refused,
         read=(stale or outcome.code in (0, 500, 502, 503, 504)) and not isinstance(action, Read),
     )
-    memory = evolve(memory, retries=memory.retries.with_(key, retry))
-    group = group_of(memory, action.ref)
-    if action.ref.kind == "StatefulSet" and group < 0 and retry.read and not stale:
+    memory = _put_off(memory, key, retry)
+    if action.ref.kind == "StatefulSet" and group_of(memory, action.ref) < 0 and retry.read and not stale:
         memory = evolve(memory, written=None)  # it may have taken effect: what is found then is no drift
-    if group >= 0:
-        memory = evolve(memory, dirty=with_bit(memory.dirty, group, True))
-    if refused and action.ref.kind in ("StatefulSet", "ControllerRevision"):  # no record may come of it
-        memory = evolve(memory, dirty=memory.dirty | members(*map(int, memory.recreating)))
     return memory if stale or is_dying else _complain(memory, action, retry, now_s)
+
+
+def _put_off(memory: Memory, key: str, retry: Retry) -> Memory:
+    """The memory in which a request is to be tried again. The groups that it was for are looked at, and where
+    it is refused those that wait for a record, as none may come of it."""
+    ref, dirty = retry.action.ref, memory.dirty
+    group = group_of(memory, ref)
+    if group >= 0:
+        dirty = with_bit(dirty, group, True)
+    if retry.refused and ref.kind in ("StatefulSet", "ControllerRevision"):
+        dirty |= members(*map(int, memory.recreating))
+    return evolve(memory, retries=memory.retries.with_(key, retry), dirty=dirty)
 
 
 def _complain(memory: Memory, action: Request, retry: Retry, now_s: float) -> Memory:

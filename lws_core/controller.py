@@ -76,9 +76,21 @@ def observe(memory: Memory, sight: Sight, now_s: float) -> Memory:
         case Gone():
             return view.lose(memory, sight)
         case Synced():
-            return evolve(memory, synced=True, dirty=memory.known)
+            exposed = memory.exposed | _may_be_replaced(memory)
+            return evolve(memory, synced=True, dirty=memory.known, exposed=exposed)
         case Answered(action, outcome):
             return hear(memory, action, outcome, now_s)
+
+
+def _may_be_replaced(memory: Memory) -> GroupSet:
+    """The groups that the StatefulSet controller may be replacing unseen by a template that was written over,
+    as it has not seen the one that is stored. Cost: the number of groups."""
+    statefulset = memory.statefulset
+    if statefulset is None or statefulset.observed_generation >= statefulset.generation:
+        return 0
+    key = statefulset.labels.get(names.REVISION_KEY, "")
+    leaders = ((index, memory.groups.get(index).group.leader) for index in indexes(memory.known))
+    return members(*(index for index, pod in leaders if pod is not None and pod.revision_key != key))
 
 
 def look(memory: Memory, now_s: float) -> Look:
@@ -95,20 +107,22 @@ def look(memory: Memory, now_s: float) -> Look:
     memory = _wake(_miss(_trace(memory, lws), lws, now_s), now_s)
     looked_at = memory.dirty
     memory, of_groups = tend(memory, lws, now_s)
-    memory, of_set = lead(memory, lws, now_s)
+    memory, of_set, held = lead(_restore(memory, lws), lws, now_s)
     memory, of_strangers = _strangers(memory, now_s)
     doubted = [owner for owner in memory.doubted if view.is_in_view(memory, owner)]
     of_owners = tuple(_read_owner(memory, lws.namespace, owner) for owner in doubted)
+    waiting = [action for action in (*of_set, *of_groups) if _is_for(action, doubted)]
     wanted = (
         *_reads(memory),
         *of_strangers,
         *of_owners,
-        *(action for action in (*of_set, *of_groups) if not _is_for(action, doubted)),
+        *(action for action in (*of_set, *of_groups) if action not in waiting),
         *report(memory, lws, now_s),
     )
+    held = (*held, *map(action_key, waiting))
     memory = tell_of_failures(tell_of_workers(memory, now_s), now_s)
-    memory = _forget(memory, wanted, looked_at)
-    return _send(memory, wanted, now_s)
+    memory = _forget(memory, wanted, looked_at, held)
+    return _send(memory, wanted, now_s, held)
 
 
 def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
@@ -129,6 +143,17 @@ def _trace(memory: Memory, lws: LeaderWorkerSet) -> Memory:
     surplus = [key for key in memory.remembered if key not in needed][:-_MOST_REMEMBERED]
     remembered = memory.remembered.without(*surplus)
     return evolve(memory, lineage=lineage, remembered=remembered, dirty=memory.known)
+
+
+def _restore(memory: Memory, lws: LeaderWorkerSet) -> Memory:
+    """The memory with a revision that is gone, is remembered, and that a leader has just come back on."""
+    assert memory.lineage is not None
+    lost = (key for key in memory.summary.using if key not in memory.lineage.sets)
+    if not any(key in memory.remembered for key in lost):
+        return memory
+    after = _trace(evolve(memory, lineage=None), lws)
+    assert after.lineage is not None
+    return memory if after.lineage.create is None else after
 
 
 def _miss(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> Memory:
@@ -172,9 +197,12 @@ def _groups_of(memory: Memory, ref: Ref) -> GroupSet:
     return with_bit(0, index, True) if index >= 0 else 0
 
 
-def _forget(memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet) -> Memory:
-    """Failures of requests that are wanted no more, as far as was looked at, are no trouble any more."""
-    keys = {action_key(action) for action in wanted}
+def _forget(
+    memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet, held: tuple[str, ...] = ()
+) -> Memory:
+    """Failures of requests that are wanted no more, as far as was looked at, are no trouble any more. `held`:
+    the keys of those that are wanted, and only wait."""
+    keys = {*(action_key(action) for action in wanted), *held}
     kept = {
         key: retry
         for key, retry in memory.retries.items()
@@ -183,7 +211,7 @@ def _forget(memory: Memory, wanted: tuple[Request, ...], looked_at: GroupSet) ->
     return memory if len(kept) == len(memory.retries) else evolve(memory, retries=FrozenMap(kept))
 
 
-def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
+def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float, held: tuple[str, ...] = ()) -> Look:
     """Of the requests wanted, those that may go now, and the events."""
     lws = memory.lws if memory.unreadable is None else memory.unreadable.last
     assert lws is not None
@@ -204,7 +232,7 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float) -> Look:
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
     memory = evolve(memory, pending=FrozenMap(pending), notices=())
-    return Look(memory, (*sent, *events), _next_wake_s(memory, lws, wanted, now_s))
+    return Look(memory, (*sent, *events), _next_wake_s(memory, lws, wanted, held, now_s))
 
 
 def _reads(memory: Memory) -> tuple[Read, ...]:
@@ -262,9 +290,14 @@ def _expect(memory: Memory, lws: LeaderWorkerSet, action: Delete) -> Memory:
 
 
 def _next_wake_s(
-    memory: Memory, lws: LeaderWorkerSet, wanted: tuple[Request, ...], now_s: float
+    memory: Memory,
+    lws: LeaderWorkerSet,
+    wanted: tuple[Request, ...],
+    held: tuple[str, ...],
+    now_s: float,
 ) -> float | None:
-    retries = {key: r for key, r in memory.retries.items() if not r.read and key not in memory.pending}
+    idle = (*memory.pending, *held)  # what these wait for will be seen
+    retries = {key: retry for key, retry in memory.retries.items() if not retry.read and key not in idle}
     if memory.unreadable is not None:  # all else waits until the set can be read again
         keys = {action_key(action) for action in wanted}
         times = [retry.not_before_s for key, retry in retries.items() if key in keys]

@@ -276,33 +276,38 @@ def _healed_workers(lws: LeaderWorkerSet, plan: GroupPlan, group: Group, leader:
         reasons.append(f"replicas {workers.replicas} to {plan.workers}: scaled from outside")
     if not workers.labelled:
         reasons.append(_UNLABELLED)
+    if workers.revision_key != leader.revision_key:
+        reasons.append(f"label {names.REVISION_KEY} was {workers.revision_key or 'removed'}")
     if not reasons:
         return ()
     manifest = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": _labelled(lws, workers),
+        "metadata": _labelled(lws, workers, leader.revision_key),
         "spec": {"replicas": plan.workers},
     }
     return (Apply(freeze_map(manifest), ", ".join(reasons)),)
 
 
-def _labelled(lws: LeaderWorkerSet, thing: WorkerStatefulSet | Revision) -> dict[str, Json]:
-    """The metadata of an apply to an object as it was observed, which gives it the set's label back."""
-    return {
-        "name": thing.name,
-        "namespace": lws.namespace,
-        "uid": thing.uid,
-        "resourceVersion": thing.resource_version,
-        "labels": FrozenMap({names.SET_NAME: lws.name}),
-    }
+def _labelled(lws: LeaderWorkerSet, thing: WorkerStatefulSet | Revision, key: str) -> FrozenMap[Json]:
+    """The metadata of an apply to an object as it was observed, which gives it its labels back."""
+    of_revision = {names.REVISION_KEY: key} if key else {}
+    return freeze_map(
+        {
+            "name": thing.name,
+            "namespace": lws.namespace,
+            "uid": thing.uid,
+            "resourceVersion": thing.resource_version,
+            "labels": {names.SET_NAME: lws.name, **of_revision},
+        }
+    )
 
 
 def _numbered(lws: LeaderWorkerSet, revision: Revision, number: int, why: str) -> Apply:
     manifest: dict[str, Json] = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": freeze_map(_labelled(lws, revision)),
+        "metadata": _labelled(lws, revision, revision.key),
         "revision": number,
     }
     return Apply(freeze_map(manifest), why)

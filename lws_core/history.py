@@ -28,8 +28,10 @@ class History:
     of Pending at once. Times are epoch seconds: `ready_since_s` of the last time that the group was ready,
     kept while it is not; `healthy_since_s` of the last that lasted HEALTHY_RESET_S, kept for the next leader;
     `unready_since_s`, `failing_since_s` and `absent_since_s` are None while the group is ready, does not
-    fail, has a leader. `ailing_since_s`: when it fell, if it was not well for CALM_S on end since; kept for
-    the next leader too, and forgotten only at the next fall."""
+    fail, has a leader. `ailing_since_s`: when the group fell, if it was not well for CALM_S on end since;
+    kept for the next leader too, and forgotten only at the next fall. `reloads`: a leader has come since, and
+    both times begin with it, as members may take long to end, and it loads from then on; not so with later
+    ones."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
@@ -42,6 +44,7 @@ class History:
     failing_since_s: float | None = None
     absent_since_s: float | None = None
     ailing_since_s: float | None = None
+    reloads: bool = False
 
 
 def remember(
@@ -63,16 +66,21 @@ def remember(
     unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
     healthy_since_s = _healthy_since(history, now_s)
     ailing_since_s = _ailing_since(history, now_s)
+    reloads = history.reloads and ailing_since_s is not None
     if leader is None:
         return History(
             healthy_since_s=healthy_since_s,
             ailing_since_s=ailing_since_s,
+            reloads=reloads,
             unready_since_s=unready_since_s,
             absent_since_s=_first(history.absent_since_s, now_s),
         )
     was_ready = history.ready_since_s is not None and history.unready_since_s is None
     if leader.uid != history.leader_uid:
         was_ready = False
+        if not state.ready and history.unready_since_s is not None and not reloads:
+            unready_since_s = ailing_since_s = now_s
+            reloads = True
         history = History(leader_uid=leader.uid)
     if (alone and state.ready) or (after_start and not history.started):
         history = attrs.evolve(history, members=EMPTY, lost="")
@@ -100,6 +108,7 @@ def remember(
         failing_since_s=_first(history.failing_since_s, now_s) if failing else None,
         absent_since_s=None,
         ailing_since_s=ailing_since_s,
+        reloads=reloads,
     )
     return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 

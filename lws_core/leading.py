@@ -11,7 +11,7 @@ from . import names
 from .actions import Apply, Create, Event, Read, Ref, Request, TakeFields
 from .answers import UNDONE, action_key
 from .bits import GroupSet, below, indexes, members, span
-from .diff import diff_set
+from .diff import Change, diff_set
 from .memory import Memory
 from .observed import LeaderStatefulSet, Pod, owned_by
 from .plan import ABSENT_LEADER_S, SetPlan, SetView, budget_of, outdated, plan_set
@@ -43,8 +43,11 @@ def leader_write_refused(memory: Memory, lws: LeaderWorkerSet) -> bool:
     return any(key in _write_keys(lws) or (waits and key.startswith(_NEW_REVISION)) for key in refused)
 
 
-def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tuple[Request, ...]]:
-    """Look at the set as a whole. Cost: some operations on group sets."""
+def lead(
+    memory: Memory, lws: LeaderWorkerSet, now_s: float
+) -> tuple[Memory, tuple[Request, ...], tuple[str, ...]]:
+    """Look at the set as a whole: what is to be sent, and the keys of what is wanted too but has to wait for
+    something else. Cost: some operations on group sets."""
     assert memory.lineage is not None
     memory = _without_old_reads(memory, now_s)
     view = set_view(memory, lws, now_s)
@@ -59,6 +62,17 @@ def lead(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Memory, tu
         patience_s=min((at_s for _, at_s in waiting), default=None),
     )
     memory = _note_progress(memory, view, now_s)
+    memory, actions = _at_once(memory, lws, plan, view, change)
+    doubtful = (f"Delete Pod {names.leader_name(lws.name, index)}" for index in plan.unsure)
+    going = frozenset(action_key(action) for action in actions)
+    wanted = (*(action_key(action) for action in change.actions), *doubtful)
+    return memory, actions, tuple(key for key in wanted if key not in going)
+
+
+def _at_once(
+    memory: Memory, lws: LeaderWorkerSet, plan: SetPlan, view: SetView, change: Change
+) -> tuple[Memory, tuple[Request, ...]]:
+    """What of the wanted actions need not wait, and what has to be read for the others."""
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
     if not _writes_template(plan):
         memory, reads = _verify(memory, lws, plan, view)
@@ -125,8 +139,8 @@ def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
 
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
     """From when on groups that stay unready or are to be recreated, and are outdated, count as broken (epoch
-    seconds): a while after that began, and if their leader is terminating, after that should have ended. One
-    that has come and gone for long counts so soon after it has gone again."""
+    seconds): a while after that began, and after pods that terminate should have ended. One that has come
+    and gone for long counts so soon after it has gone again."""
     after_s = memory.options.broken_after_s
     for index in indexes(unready & memory.known):
         record = memory.groups.get(index)
@@ -134,9 +148,8 @@ def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, 
         began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
         if not began:
             continue  # it is well, and its leader is being deleted
-        since_s = min(began)
-        if leader is not None and leader.deletion_s is not None:
-            since_s = max(since_s, leader.deletion_s)
+        pods = record.group.workers if leader is None else (leader, *record.group.workers)
+        since_s = max([min(began), *(pod.deletion_s for pod in pods if pod.deletion_s is not None)])
         at_s = since_s + after_s
         if history.ailing_since_s is not None:
             ails_s = history.ailing_since_s + _AILS_FOR * after_s
@@ -248,7 +261,8 @@ def _verify(
         ref = Ref("StatefulSet", lws.namespace, lws.name)
         return memory, (Read(ref, "pods are of an unknown revision", uid),)
     if not isinstance(plan.decision, Step) or not plan.decision.over_budget:
-        return (evolve(memory, verified=EMPTY) if memory.verified else memory), ()
+        used = not plan.replace  # what was read for deletions counts until they are carried out
+        return (evolve(memory, verified=EMPTY) if memory.verified and used else memory), ()
     found = (
         _keeps_unready(memory, lws, index, doomed=bool(view.doomed >> index & 1))
         for index in indexes(view.broken)

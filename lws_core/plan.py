@@ -125,7 +125,7 @@ class SetPlan:
     """What a set should have now, apart from its groups' children.
 
     decision: the rollout's; None while there is no leader StatefulSet, or its revision is not created.
-    replace: leaders to delete so that they come back on the new revision. unsure: there would be some, but
+    replace: leaders to delete so that they come back on the new revision. unsure: those that would be, but
     pods are of a revision that is not known, and nobody has made sure that the leader StatefulSet is as it
     was seen. obsolete: revisions to delete. exposed: groups that seem to serve, and that may have been
     replaced by the template which is written over.
@@ -136,7 +136,7 @@ class SetPlan:
     service: Manifest | None = None
     decision: Decision | None = None
     replace: tuple[int, ...] = ()
-    unsure: bool = False
+    unsure: tuple[int, ...] = ()
     obsolete: tuple[Revision, ...] = ()
     exposed: GroupSet = 0
 
@@ -197,9 +197,9 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         native = view.summary.by_native.get(statefulset.update_revision, 0)
         stale = view.summary.present & ~view.summary.of_key(lineage.key) & ~native & ~view.doomed
         replace = choose_deletes(budget, position, decision, groups, stale)
-    unsure = bool(replace) and not view.sure and any(key not in lineage.sets for key in view.summary.using)
-    if unsure:
-        replace = ()
+    unsure: tuple[int, ...] = ()
+    if replace and not view.sure and any(key not in lineage.sets for key in view.summary.using):
+        replace, unsure = (), replace
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
     return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)

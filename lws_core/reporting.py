@@ -25,9 +25,13 @@ _SEVERAL: Final = {"StatefulSet": "worker statefulsets", "Service": "headless se
 
 
 def report(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[Request, ...]:
-    """The status write that is due: at once where a condition changes, else once in a while."""
+    """The status write that is due, or waits to be tried again: at once where a condition changes, else once
+    in a while."""
     status = _status(memory, lws, now_s)
-    if status == lws.status or (not is_urgent(lws.status, status) and _waits_s(memory) > now_s):
+    if status == lws.status:
+        return ()
+    has_failed = action_key(_patch(lws, status, "")) in memory.retries
+    if not has_failed and not is_urgent(lws.status, status) and _waits_s(memory) > now_s:
         return ()
     return (_patch(lws, status, explain(memory, now_s).text),)
 

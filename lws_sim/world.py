@@ -424,7 +424,9 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
     if kind == "StatefulSet" and not gone:
         yield Sync(namespace_of(obj), name_of(obj))
     for reference in owners(obj):
-        if reference["kind"] == "StatefulSet" and kind == "Pod":
+        # A pod of an earlier one concerns nobody, though it may be what a failing sync waits for.
+        is_of_set = reference["kind"] == "StatefulSet" and kind == "Pod"
+        if is_of_set and world.store.exists(reference, namespace_of(obj)):
             yield Sync(namespace_of(obj), str(reference["name"]))
         if gone:
             yield Collect(f"{reference['kind']}/{namespace_of(obj)}/{reference['name']}")

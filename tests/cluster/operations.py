@@ -40,6 +40,7 @@ from lws_sim.cluster.store import (
 from lws_sim.world import Sync, Timing, World, advance, new_world, next_timer_s, perform, tasks, write
 
 REST_S: Final = 60.0
+BACK_OFF_S: Final = 1000.0  # the longest of the StatefulSet controller, that nothing cuts short
 FAMILIES: Final = 6
 MOST_TASKS: Final = 5_000
 LONG_S: Final = 500.0
@@ -149,14 +150,21 @@ class Model:
             at_s = next_timer_s(self.world)
             if task is not None:
                 self.world = perform(self.world, task)
-            elif at_s is None or (at_s > self.world.now_s + LONG_S and self._only_fails()):
+            elif at_s is None or (at_s > self.world.now_s + LONG_S and self._only_fails(at_s)):
                 return
             else:
                 self.world = advance(self.world, at_s)
         raise AssertionError("the simulation does not come to rest")
 
-    def _only_fails(self) -> bool:
-        return all(isinstance(task, Sync) for _, _, task in self.world.timers)
+    def _only_fails(self, at_s: float) -> bool:
+        """Whether only syncs that have failed are left, and the next one would fail again."""
+        if not all(isinstance(task, Sync) for _, _, task in self.world.timers):
+            return False
+        later = advance(self.world, at_s)
+        again = next(tasks(later))
+        assert isinstance(again, Sync)
+        key = f"{again.namespace}/{again.name}"
+        return perform(later, again).back_offs.get(key, 0) > later.back_offs.get(key, 0)
 
     def all(self, kind: str) -> list[Object]:
         return list(self.world.store.all(kind))
@@ -583,12 +591,15 @@ class Pair:
             if expected != seen:
                 words = f"the cluster {seen} {self.reality.refusal}"
                 raise AssertionError(f"{operation}: the model answers {expected}, {words}\n{self._said()}")
+        before_s = self.model.world.now_s
         self.model.settle()
+        waits = self.model.world.now_s - before_s > REST_S  # for a sync that has failed before
+        self.patience_s = REST_S + (BACK_OFF_S if waits else 0.0)
         self.expected = state(self.model, self.known[0])
 
     def compare(self) -> None:
         """Return once both rest alike. Raises AssertionError with what differs."""
-        deadline_s, in_a_row = time.monotonic() + REST_S, 0
+        deadline_s, in_a_row = time.monotonic() + self.patience_s, 0
         while in_a_row < 2:
             seen = state(self.reality, self.known[1])
             in_a_row = in_a_row + 1 if seen == self.expected else 0

@@ -298,6 +298,119 @@ def test_write_that_is_undone_never_is_repeated_without_a_pause() -> None:
     assert 0 < len(told) < 10
 
 
+class Stripping(Cluster):
+    """An old CustomResourceDefinition drops status.updatedReplicas; a mutating webhook takes the record of
+    recreations away."""
+
+    def put(self, obj: FrozenMap[Json]) -> FrozenMap[Json]:
+        if obj["kind"] == names.KIND and "status" in obj:
+            obj = obj.with_("status", as_map(obj["status"]).without("updatedReplicas"))
+        if obj["kind"] == "StatefulSet":
+            annotations = as_map(dig(obj, "metadata", "annotations")).without(names.RECREATIONS)
+            obj = obj.with_("metadata", as_map(obj["metadata"]).with_("annotations", annotations))
+        return super().put(obj)
+
+
+def test_count_that_is_not_stored_never_is_written_again_without_end() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.__class__ = Stripping
+    bench.edit(spec__replicas=4)
+    bench.run()
+    end_s, written = bench.now_s + 600.0, 0
+    while bench.now_s < end_s:
+        written += len(of_type(bench.settle(), PatchStatus))
+        bench.now_s = controller.look(bench.memory, bench.now_s).wake_at_s or end_s
+    assert written < 20
+
+
+def test_group_whose_record_is_taken_away_always_is_recreated() -> None:
+    bench = at_rest(PAIRS)
+    bench.cluster.__class__ = Stripping
+    bench.cluster.change("Pod", f"{NAME}-0-1", status=restarted(bench, f"{NAME}-0-1"))
+    written = writes(bench.settle())
+    bench.now_s += 2.0
+    assert f"Delete Pod {NAME}-0" in [*written, *writes(bench.settle())]
+
+
+def restarted(bench: Bench, pod: str) -> FrozenMap[Json]:
+    status = as_map(bench.cluster.objects["Pod", pod]["status"])
+    return status | freeze_map({"containerStatuses": [{"name": "main", "restartCount": 1}]})
+
+
+@pytest.mark.parametrize(("code", "retry_after_s"), [(403, 0.0), (429, 5.0)])
+def test_deletion_that_waits_for_a_read_never_loses_its_back_off(code: int, retry_after_s: float) -> None:
+    """A pod is of a revision that is not known: the leader StatefulSet is read before a leader is deleted."""
+    bench = at_rest(PAIRS)
+    worker_labels = as_map(dig(bench.cluster.objects["Pod", f"{NAME}-0-1"], "metadata", "labels"))
+    lost = worker_labels.with_(names.REVISION_KEY, "lost")
+    bench.cluster.change("Pod", f"{NAME}-0-1", metadata__labels=lost)
+    bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration={"maxUnavailable": 2})
+    bench.settle()
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    tries: list[float] = []
+    for _ in range(100):
+        for action in bench.look():
+            refused = isinstance(action, Delete) and action.ref.kind == "Pod"
+            tries += [bench.now_s] if refused else []
+            outcome = Outcome(code, message="no", retry_after_s=retry_after_s) if refused else None
+            bench.hear(action, outcome)
+        bench.cluster.run_leaders()
+        bench.now_s += 0.1
+    assert 0 < len(tries) <= 5
+    assert all(later - earlier >= max(retry_after_s, 0.5) for earlier, later in pairwise(tries))
+
+
+def test_label_of_a_group_s_workers_that_was_changed_always_is_set_back() -> None:
+    bench = at_rest(PAIRS)
+    labels = as_map(dig(bench.cluster.objects["StatefulSet", f"{NAME}-1"], "metadata", "labels"))
+    bench.cluster.change("StatefulSet", f"{NAME}-1", metadata__labels=labels.with_(names.REVISION_KEY, "x"))
+    bench.settle()
+    assert dig(bench.cluster.objects["StatefulSet", f"{NAME}-1"], "metadata", "labels") == labels
+    assert bench.memory.summary.ready == 0b111
+    assert bench.look() == ()
+
+
+def test_revision_that_a_leader_comes_back_on_always_is_restored() -> None:
+    """Its record was deleted by hand while the only leader of it was between two lives."""
+    bench = at_rest(a_set({"replicas": 3}, {"size": 1}))
+    assert bench.memory.lineage is not None
+    key = bench.memory.lineage.key
+    bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration={"maxUnavailable": 1, "partition": 1})
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.run()
+    old = bench.cluster.objects["Pod", NAME + "-0"]
+    assert dig(old, "metadata", "labels", names.REVISION_KEY) == key
+    bench.cluster.drop("Pod", f"{NAME}-0")
+    bench.settle()
+    records = [one for kind, one in bench.cluster.objects if kind == "ControllerRevision"]
+    (lost,) = (one for one in records if one.startswith(f"{NAME}-{key}-"))
+    bench.cluster.drop("ControllerRevision", lost)
+    bench.settle()
+    bench.cluster.put(old.with_("metadata", as_map(old["metadata"]).with_("uid", "uid-again")))
+    assert any(line.startswith(f"Create ControllerRevision {NAME}-{key}-") for line in writes(bench.settle()))
+    bench.run()
+    assert bench.memory.summary.ready == 0b111
+
+
+def test_restarted_controller_never_counts_on_leaders_that_may_be_replaced_unseen() -> None:
+    """The template was written over before the StatefulSet controller had ended a leader for the last."""
+    bench = at_rest(a_set({"replicas": 4}, {"size": 1}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    while bench.cluster.leaders.partition != 2:
+        for action in bench.look():
+            bench.hear(action)
+        if bench.cluster.leaders.partition != 2:
+            bench.cluster.run_leaders()
+            bench.cluster.ready(at_s=bench.now_s)
+            bench.now_s += 1.0
+    another = {"spec": {"containers": [{"name": "main", "image": "img:3"}]}}
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=another)
+    bench.settle()
+    assert bench.cluster.leaders.observed_generation < bench.cluster.leaders.generation
+    fresh = controller.begin(bench.cluster.things(), bench.now_s)
+    assert of_type(list(controller.look(fresh, bench.now_s).actions), Apply) == []
+
+
 def test_what_was_refused_always_is_tried_again_after_an_edit() -> None:
     bench = at_rest(PAIRS)
     refuse(bench, Apply, "StatefulSet", NAME, 403, "too many")

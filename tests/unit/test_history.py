@@ -138,6 +138,18 @@ def test_unready_time_never_moves_while_the_group_is_unready() -> None:
     assert seen(first, group(0, ready=False), now_s=9.0).unready_since_s == 5.0
 
 
+def test_first_leader_after_a_fall_always_has_the_whole_time_to_load_and_no_later_one() -> None:
+    fallen = seen(seen(History(), group(0)), with_worker(ready=False), now_s=5.0)
+    loading = seen(seen(fallen, Group(0), now_s=30.0), group(0, uid="next", ready=False), now_s=900.0)
+    assert (loading.unready_since_s, loading.ailing_since_s) == (900.0, 900.0)
+    again = seen(seen(loading, Group(0), now_s=950.0), group(0, ready=False), now_s=990.0)
+    assert (again.unready_since_s, again.ailing_since_s) == (900.0, 900.0)
+    ready = seen(again, pods_since(1000.0, 1000.0), now_s=1000.0)
+    well = seen(ready, pods_since(1000.0, 1000.0), now_s=1400.0)
+    gone = seen(well, Group(0), now_s=1500.0)
+    assert seen(gone, group(0, uid="fourth", ready=False), now_s=1600.0).unready_since_s == 1600.0
+
+
 def test_failing_time_always_begins_with_the_first_evidence_and_ends_with_it() -> None:
     failing = seen(History(), with_worker(restarts=1), now_s=5.0)
     assert failing.failing_since_s == 5.0
