@@ -432,8 +432,12 @@ def _chores_after(world: World, change: Change) -> Iterator[Task]:
             yield Collect(f"{reference['kind']}/{namespace_of(obj)}/{reference['name']}")
     if gone and world.store.dependents.get(uid_of(obj)):
         yield Bereave(obj)
-    named = change.before is None or owners(obj) != owners(change.before)
-    if not gone and (gc.is_kept(obj) or (named and gc.lacks_an_owner(world.store, obj))):
+    before = change.before
+    for reference in () if before is None else gc.no_longer_blocked(before, obj):
+        yield Collect(f"{reference['kind']}/{namespace_of(obj)}/{reference['name']}")
+    begins_to_wait = gc.is_kept(obj) and (before is None or not gc.is_kept(before))
+    named = before is None or owners(obj) != owners(before)
+    if not gone and (begins_to_wait or (named and gc.lacks_an_owner(world.store, obj))):
         yield Collect(change.key)
     if kind == "Pod" and change.type == "ADDED":
         yield Place(change.key, uid_of(obj))

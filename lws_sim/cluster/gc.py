@@ -7,7 +7,7 @@ are gone; orphan deletion cuts the references.
 
 from __future__ import annotations
 
-from lws_core.values import Json, as_list
+from lws_core.values import FrozenMap, Json, as_list
 
 from . import api
 from .store import Object, Store, key_of, meta, namespace_of, owners, terminating, uid_of, with_meta
@@ -23,6 +23,14 @@ def after_deletion(store: Store, gone: Object, now_s: float) -> Store:
 def lacks_an_owner(store: Store, obj: Object) -> bool:
     """Whether an object names an owner that is not there (any more)."""
     return any(not store.exists(reference, namespace_of(obj)) for reference in owners(obj))
+
+
+def no_longer_blocked(before: Object, after: Object) -> tuple[FrozenMap[Json], ...]:
+    """The references to owners that an object kept from going, and does no more."""
+    blocked = {ref["uid"] for ref in owners(after) if ref.get("blockOwnerDeletion") is True}
+    return tuple(
+        ref for ref in owners(before) if ref.get("blockOwnerDeletion") is True and ref["uid"] not in blocked
+    )
 
 
 def collect(store: Store, key: str, now_s: float) -> Store:
