@@ -7,6 +7,9 @@ templates and claims go through untouched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .defaulting import apply_defaults
 from .errors import FieldError, InvalidManifest
 from .names import API_VERSION, KIND
@@ -46,13 +49,20 @@ def decode_lenient(manifest: Json) -> tuple[LeaderWorkerSet | None, tuple[FieldE
     A field with a fault has its default, or is empty. The set is None only if the manifest is no map.
     """
     if not isinstance(manifest, FrozenMap):
-        return None, check(manifest, set_schema(), "manifest", strict=False)
+        return None, _no_map(manifest)
     filled = apply_defaults(manifest)
     spec = as_map(filled.get("spec"))
     lws = LeaderWorkerSet(
         decode_metadata(filled.get("metadata")), _decode_spec(spec), decode_status(filled.get("status"))
     )
     return lws, (*_type_faults(filled), *check(filled, set_schema(), strict=False))
+
+
+def _no_map(value: Any) -> tuple[FieldError, ...]:
+    if isinstance(value, Mapping):  # a map to whoever parsed it, and what it holds may be no JSON
+        detail = "must be frozen, as by freeze_map"
+        return (FieldError("manifest", "TypeInvalid", detail, type(value).__name__),)
+    return check(value, set_schema(), "manifest", strict=False)
 
 
 def _type_faults(manifest: FrozenMap[Json]) -> list[FieldError]:

@@ -24,6 +24,7 @@ from .faults import NO_FAULTS, Faults
 from .world import World
 
 CHANGE: Final = "simulation.lws.x-k8s.io/change"  # pod annotation: makes one template differ from another
+_EDITABLE: Final = {str: "a string", int: "a whole number", bool: "true or false"}
 _PART: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\[\]]+)\]")
 
 Admit: TypeAlias = Callable[[Object, Object], tuple[Object, tuple[FieldError, ...]]]
@@ -345,9 +346,9 @@ def _edit(world: World, before: Object, fields: FrozenMap[Json]) -> World:
     for path, value in fields.items():
         of_metadata = path.startswith(("metadata.labels.", "metadata.annotations."))
         was = "" if of_metadata else _get(after, _parts(path))
-        same = type(value) is type(was) and isinstance(value, str | int) and str(value)[:1] != "-"
-        if not same and not (of_metadata and value is None):
-            raise ImpossibleStep(f"{path}: {canonical(was)} becomes another value of its type only")
+        problem = "" if of_metadata and value is None else _unlike(value, was)
+        if problem:
+            raise ImpossibleStep(f"{path}: {problem}")
         after = set_field(after, path, value)
     store, answer = api.update(world.store, before, after, world.rules)
     if not answer.ok:
@@ -355,10 +356,22 @@ def _edit(world: World, before: Object, fields: FrozenMap[Json]) -> World:
     return cluster.write(world, store)
 
 
+def _unlike(value: Json, was: Json) -> str:
+    """Why a value cannot take the place of another, "" where it can."""
+    kind = _EDITABLE.get(type(was))
+    if kind is None:
+        return f"is {canonical(was)}: only a string, a whole number, true and false can be edited by hand"
+    if type(value) is not type(was):
+        return f"must be {kind}: an edit by hand keeps the type"
+    return "must not begin with a minus sign" if str(value).startswith("-") else ""
+
+
 def _object(player: Player, world: World, target: script.Target) -> Object:
     found = world.store.get(target.kind, namespace_of(player.manifest), target.name)
     if found is None or found["kind"] == names.KIND:
-        raise ImpossibleStep(f"there is no {target.kind} {target.name} at that moment, but for the set")
+        raise ImpossibleStep(
+            f"there is no {target.kind} {target.name} that belongs to the set at that moment"
+        )
     return found
 
 

@@ -422,6 +422,8 @@ class _Reader:
         known = ("ready", "updated", "partition", "replicas")
         fields = self._map(value, path, known)
         counts = {name: self._count(fields[name], f"{path}.{name}") for name in known if name in fields}
+        if isinstance(value, FrozenMap) and not value:
+            self._wrong(path, value, f"must name a count to wait for: one of {', '.join(known)}")
         return Condition(**counts)
 
     def _set_fields(self, value: Json, path: str) -> Iterator[Deed]:

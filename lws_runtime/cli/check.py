@@ -171,7 +171,8 @@ def _check(one: LoadedSet, scope: Scope, most: int | None, trace_file: str | Non
 
 def _figures(report: Report, took_s: float) -> Iterator[str]:
     rate = report.states / max(took_s, 0.001)
-    yield f"{report.states:,} states in {took_s:.1f} s ({rate:,.0f} a second), {report.ends:,} ends"
+    states, ends = _counted(report.states, "state"), _counted(report.ends, "end")
+    yield f"{states} in {took_s:.1f} s ({rate:,.0f} a second), {ends}"
     counts = ", ".join(f"{kind} {count:,}" for kind, count in report.moves.items())
     yield f"moves: {counts}"
     if report.most_writes is not None:
@@ -184,12 +185,13 @@ def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
         yield f"the shortest way there, from the set {_start(scope)}:"
         return
     edits, faults = ", ".join(scope.edits), ", ".join(scope.faults)
+    assert scope.slack is not None  # the command bounds it
     within = ", ".join(
         [
             f"from the set {_start(scope)}",
-            f"up to {scope.edit_count} edits ({edits})" if scope.edit_count else "no edits",
-            f"up to {scope.fault_count} faults ({faults})" if scope.fault_count else "no faults",
-            f"{scope.slack} steps of slack",
+            f"up to {_counted(scope.edit_count, 'edit')} ({edits})" if scope.edit_count else "no edits",
+            f"up to {_counted(scope.fault_count, 'fault')} ({faults})" if scope.fault_count else "no faults",
+            f"{_counted(scope.slack, 'step')} of slack",
         ]
     )
     if not report.complete:
@@ -198,6 +200,10 @@ def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
         yield f"BOUNDED: nothing wrong in a smaller set ({'; '.join(target.reductions)}), {within}"
     else:
         yield f"EXHAUSTED: nothing wrong in any state, {within}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _start(scope: Scope) -> str:

@@ -113,8 +113,10 @@ def is_set(manifest: FrozenMap[Json]) -> bool:
 
 def place(document: Document) -> str:
     """Where a document stands and what it is: `sets.yaml[doc 2] LeaderWorkerSet/serve`."""
+    kind = document.value.get("kind")
     name = dig(document.value, "metadata", "name") or dig(document.value, "metadata", "generateName")
-    return f"{document.where} {document.value.get('kind')}/{name if isinstance(name, str) else '?'}"
+    kind, name = (word if isinstance(word, str) else "?" for word in (kind, name))
+    return f"{document.where} {kind}/{name}"
 
 
 def admit(

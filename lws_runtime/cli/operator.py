@@ -79,9 +79,9 @@ def command(
     zap_time_encoding: str | None,
     **flags: Any,
 ) -> None:
-    """Take care of all LeaderWorkerSets in a cluster, until SIGTERM.
+    """Take care of all LeaderWorkerSets in a cluster, until SIGTERM or Ctrl-C.
 
-    Exit codes: 0 after SIGTERM; 1 if the cluster cannot be used or the lease is lost; 2 for a configuration
+    Exit codes: 0 after either; 1 if the cluster cannot be used or the lease is lost; 2 for a configuration
     that cannot be used.
 
     \b
@@ -99,7 +99,8 @@ def command(
         from lws_runtime.kube.plugin import NoCluster  # noqa: PLC0415  # only with the extra
         from lws_runtime.operator.process import Unusable, serve  # noqa: PLC0415
     except ImportError as problem:
-        raise BadInput([f"{problem.name} is missing: pip install 'leaderworkerset[operator]'"]) from None
+        install = "pip install '.[operator]' in a checkout"
+        raise BadInput([f"{problem.name} is missing: {install}"]) from None
     is_console = zap_encoder == "console" or (zap_devel and not zap_encoder)
     stacktrace_level = None if zap_stacktrace_level is None else _LEVELS[zap_stacktrace_level]
     logs.set_up(level, "console" if is_console else "json", zap_time_encoding or "", stacktrace_level)

@@ -67,7 +67,8 @@ def _show_table(trace: Trace) -> None:
         console.width = _WIDE
     with console.capture() as printed:  # click writes it: rich would end the program where nobody reads
         console.print(Text(printable(title(trace)), style="bold"))
-        console.print(Text("  ".join(f"{mark} {LEGEND[mark]}" for mark in stages.marks)))
+        if stages.marks:
+            console.print(Text("  ".join(f"{mark} {LEGEND[mark]}" for mark in stages.marks)))
         console.print()
         console.print(table)
         console.print()

@@ -47,7 +47,8 @@ def _section(trace: Trace) -> Iterator[str]:
     yield from (f"<li>{escape(line)}</li>" for line in summary_lines(trace))
     yield "</ul>"
     yield to_svg(trace, embedded=True).rstrip()
-    yield f"<p>{escape('   '.join(f'{mark} {LEGEND[mark]}' for mark in table.marks))}</p>"
+    if table.marks:
+        yield f"<p>{escape('   '.join(f'{mark} {LEGEND[mark]}' for mark in table.marks))}</p>"
     yield '<div class="scroll"><table><thead><tr>'
     yield "".join(f"<th>{escape(heading)}</th>" for heading in table.headings)
     yield "</tr></thead><tbody>"

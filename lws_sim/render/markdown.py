@@ -12,8 +12,9 @@ def to_markdown(trace: Trace) -> str:
     """A heading, the legend, the table, and the summary as a list."""
     table = stage_table(trace)
     lines = [f"### {_plain(title(trace))}", ""]
-    lines += [f"- {mark} {LEGEND[mark]}" for mark in table.marks]
-    lines += ["", _row(table.headings), _row(tuple("---" for _ in table.headings))]
+    if table.marks:
+        lines += [*(f"- {mark} {LEGEND[mark]}" for mark in table.marks), ""]
+    lines += [_row(table.headings), _row(tuple("---" for _ in table.headings))]
     lines += [_row(cells) for cells in table.rows]
     lines += ["", *(f"- {_plain(line)}" for line in summary_lines(trace))]
     return "\n".join(lines) + "\n"

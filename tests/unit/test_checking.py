@@ -267,6 +267,18 @@ def test_command_must_say_that_all_was_looked_at(manifest: str) -> None:
     assert "maxUnavailable of StatefulSets on" in output
 
 
+def test_command_must_count_in_the_singular_too(manifest: str) -> None:
+    _, output = run(manifest, "--most", "1", "--no-gate")
+    assert "), 1 end\n" in output
+    assert "up to 1 edit (template" in output
+    assert "up to 1 fault (" in output
+    assert "1 step of slack" in output
+    _, output = run(manifest, "--most", "1", "--no-gate", "--edits", "2", "--faults", "2", "--slack", "2")
+    assert "up to 2 edits (" in output
+    assert "up to 2 faults (" in output
+    assert "2 steps of slack" in output
+
+
 def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> None:
     code, output = run(manifest, "--most", "20", "--no-gate")
     assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (4, True, False)

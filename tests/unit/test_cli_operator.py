@@ -194,7 +194,7 @@ def test_version_must_be_told_as_by_lws_itself(served: Served) -> None:
 def test_every_flag_must_be_told_by_help() -> None:
     told = lws("--help").output
     assert [flag.name for flag in FLAGS if f"--{flag.name}" not in told] == []
-    assert "Exit codes: 0 after SIGTERM; 1 if the cluster" in " ".join(told.split())
+    assert "until SIGTERM or Ctrl-C. Exit codes: 0 after either; 1 if the cluster" in " ".join(told.split())
 
 
 def test_missing_extra_must_be_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,4 +205,4 @@ def test_missing_extra_must_be_told_with_what_to_install(monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, value)
     result = lws()
     assert result.exit_code == 2
-    assert "pip install 'leaderworkerset[operator]'" in result.output
+    assert "pip install '.[operator]' in a checkout" in result.output

@@ -264,6 +264,16 @@ def test_one_seed_always_makes_one_trace(one: Path) -> None:
     assert run(one, "--seed", "x").exit_code == 2
 
 
+def test_legend_never_is_an_empty_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "none.yaml", named("none", replicas=0))
+    first, *others = run(path).stdout.splitlines()
+    assert first.startswith("default/none: replicas 0")
+    assert others[0] == ""
+    assert others[1].startswith("Stage ")
+    assert "\n\n\n" not in run(path, "-o", "markdown").stdout
+    assert "<p></p>" not in run(path, "-o", "html").stdout
+
+
 # -- scenarios
 
 

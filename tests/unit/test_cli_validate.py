@@ -112,6 +112,12 @@ def test_misspelt_set_never_passes_as_another_kind(tmp_path: Path, document: str
     assert result.stderr.splitlines()[0] == f"error: {path}{line}"
 
 
+def test_set_without_a_kind_must_be_told_of_as_such(tmp_path: Path) -> None:
+    path = written(tmp_path, "apiVersion: leaderworkerset.x-k8s.io/v1\nmetadata: {name: serve}\n")
+    line = run("validate", path).stderr.splitlines()[0]
+    assert line == f'error: {path}[doc 1] ?/serve: kind: Required value: must be "LeaderWorkerSet"'
+
+
 @pytest.mark.parametrize("stdin", [b"", b"\xff", b"[", b"- 1", b"{", b"a: &a [*a]"])
 def test_standard_input_that_is_no_manifest_never_ends_in_a_traceback(stdin: bytes) -> None:
     for command in ("validate", "defaults"):

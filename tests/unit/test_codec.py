@@ -21,7 +21,8 @@ from lws_core.spec import (
     Status,
     SubGroupPolicy,
 )
-from lws_core.values import FrozenMap, Json, freeze, freeze_map
+from lws_core.validation import validate_create
+from lws_core.values import FrozenMap, Json, freeze, freeze_map, thaw
 
 CLAIM = freeze_map({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}})
 
@@ -266,6 +267,14 @@ def test_decoding_never_takes_what_is_no_map(value: Json) -> None:
     assert lws is None
     (error,) = errors
     assert (error.path, error.type, error.detail) == ("manifest", "TypeInvalid", "must be a map of fields")
+
+
+def test_decoding_must_tell_how_to_freeze_a_plain_dict() -> None:
+    plain: Any = thaw(a_set())
+    told = 'manifest: Invalid value: "dict": must be frozen, as by freeze_map'
+    with pytest.raises(InvalidManifest, match=told):
+        decode(plain)
+    assert lines(validate_create(plain).errors) == [told]
 
 
 def test_decoding_never_minds_fields_of_a_newer_version() -> None:

@@ -237,6 +237,20 @@ def test_hand_edits_that_no_server_takes_are_always_impossible(path: str, value:
         do(a_player(), edit(path, value))
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("spec.replicas", "5", "spec.replicas: must be a whole number: an edit by hand keeps the type"),
+        ("spec.serviceName", 5, "spec.serviceName: must be a string: an edit by hand keeps the type"),
+        ("spec.replicas", -1, "spec.replicas: must not begin with a minus sign"),
+        ("spec.nothing", 1, "spec.nothing: is null: only a string, a whole number, true and false can be"),
+    ],
+)
+def test_hand_edits_that_are_impossible_must_say_why(path: str, value: Any, problem: str) -> None:
+    with pytest.raises(ImpossibleStep, match=problem):
+        do(a_player(), edit(path, value))
+
+
 def test_objects_that_are_deleted_by_hand_always_come_back() -> None:
     player = a_player()
     service = script.Target("Service", "serve")
@@ -254,7 +268,7 @@ def test_objects_that_are_not_there_and_the_set_are_never_edited_by_hand(kind: s
         edit("spec.replicas", 1, script.Target(kind, name)),
         script.DeleteObject((script.Target(kind, name),)),
     ):
-        with pytest.raises(ImpossibleStep, match="there is no"):
+        with pytest.raises(ImpossibleStep, match=f"no {kind} {name} that belongs to the set at that moment"):
             do(a_player(), deed)
 
 

@@ -279,6 +279,7 @@ def _read_or_faults(document: Json) -> None:
         ({"edit": {"Service/a": {"kind": "Pod"}}}, "steps[0].edit[Service/a]", "must be a path such as"),
         ({"deleteObject": [7]}, "steps[0].deleteObject[0]", "must be kind and name"),
         ({"createSet": False}, "steps[0].createSet", "must be true, or left out"),
+        ({"when": {}}, "steps[0].when", "must name a count to wait for: one of ready, updated, partition,"),
         ({"events": -1}, "steps[0].events", "must be a whole number"),
         ({"events": 2**31}, "steps[0].events", "must be at most 2147483647"),
         ({"at": 10**10}, "steps[0].at", "must be 1000000000 seconds at most"),
