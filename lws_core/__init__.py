@@ -16,27 +16,30 @@ undoes it.
 
 from __future__ import annotations
 
-from .actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Ref, TakeFields
+from .actions import Action, Apply, Create, Delete, Emit, Event, Kind, PatchStatus, Read, Ref, TakeFields
 from .admission import Denied, admit
+from .bits import GroupSet
 from .codec import decode, encode
 from .controller import Look, begin, look, observe, start, step
 from .defaulting import apply_defaults
 from .diff import Change, diff_group, diff_set
 from .errors import FieldError, InvalidManifest
-from .explain import Explanation, explain
+from .explain import Explanation, State, explain
+from .history import History, remember
 from .lineage import Lineage, trace
 from .memory import Memory, Unreadable
-from .observed import Group, LeaderStatefulSet, Pod, Revision, WorkerStatefulSet
+from .observed import Child, Group, LeaderStatefulSet, Node, Pod, Revision, WorkerStatefulSet
 from .options import Options
-from .plan import GroupPlan, SetPlan, SetView, budget_of, plan, plan_group, plan_set
+from .plan import GroupPlan, SetPlan, SetView, Trouble, budget_of, plan, plan_group, plan_set
 from .preview import preview
 from .reading import read
+from .restart import Hold, Recreate, Recreation
 from .rollout import Blocked, Budget, Decision, Done, Groups, Position, Step, choose_deletes, decide
 from .sights import Answered, Gone, Outcome, Seen, Sight, Synced, Thing
-from .spec import LeaderWorkerSet, LeaderWorkerTemplate, Metadata, RolloutStrategy, Spec, Status
+from .spec import Condition, LeaderWorkerSet, LeaderWorkerTemplate, Metadata, RolloutStrategy, Spec, Status
 from .summary import GroupState, Summary, group_state
 from .validation import Verdict, validate_create, validate_update
-from .values import FrozenMap, Json, freeze, freeze_map, thaw
+from .values import FrozenMap, Json, as_list, as_map, dig, freeze, freeze_map, thaw
 
 __all__ = [
     "Action",
@@ -45,6 +48,8 @@ __all__ = [
     "Blocked",
     "Budget",
     "Change",
+    "Child",
+    "Condition",
     "Create",
     "Decision",
     "Delete",
@@ -58,10 +63,14 @@ __all__ = [
     "Gone",
     "Group",
     "GroupPlan",
+    "GroupSet",
     "GroupState",
     "Groups",
+    "History",
+    "Hold",
     "InvalidManifest",
     "Json",
+    "Kind",
     "LeaderStatefulSet",
     "LeaderWorkerSet",
     "LeaderWorkerTemplate",
@@ -69,12 +78,15 @@ __all__ = [
     "Look",
     "Memory",
     "Metadata",
+    "Node",
     "Options",
     "Outcome",
     "PatchStatus",
     "Pod",
     "Position",
     "Read",
+    "Recreate",
+    "Recreation",
     "Ref",
     "Revision",
     "RolloutStrategy",
@@ -83,17 +95,21 @@ __all__ = [
     "SetView",
     "Sight",
     "Spec",
+    "State",
     "Status",
     "Step",
     "Summary",
     "Synced",
     "TakeFields",
     "Thing",
+    "Trouble",
     "Unreadable",
     "Verdict",
     "WorkerStatefulSet",
     "admit",
     "apply_defaults",
+    "as_list",
+    "as_map",
     "begin",
     "budget_of",
     "choose_deletes",
@@ -101,6 +117,7 @@ __all__ = [
     "decode",
     "diff_group",
     "diff_set",
+    "dig",
     "encode",
     "explain",
     "freeze",
@@ -113,6 +130,7 @@ __all__ = [
     "plan_set",
     "preview",
     "read",
+    "remember",
     "start",
     "step",
     "thaw",

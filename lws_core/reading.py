@@ -21,6 +21,7 @@ def read(obj: Mapping[str, Any], set_name: str, known: LeaderWorkerSet | None = 
     """What an object is to the controller of a set; None for one that is no concern of it.
 
     `obj` is JSON, frozen or not; only what is kept of it is frozen. `known` is the set as it was last read.
+    Sets are told apart by name only: the caller gives objects of one namespace, and nodes.
     """
     if obj.get("kind") != names.KIND:
         return thing(obj, set_name)

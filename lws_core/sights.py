@@ -43,8 +43,10 @@ class Outcome:
     """The API server's answer to an action.
 
     code: the HTTP status, 0 where none came back and the action may have taken effect or not. thing: the
-    object in the answer. message: the server's words. retry_after_s: as the server asked. causes: why it
-    refused, each in a word, where it said so.
+    object in the answer, as `read` makes it. It is needed for a Read that found its object, which without it
+    counts as gone, and for a Create, Apply, TakeFields and PatchStatus that took effect: the view has them
+    from it, and without it users get no event of them. message: the server's words. retry_after_s: as the
+    server asked. causes: why it refused, each in a word, where it said so.
     """
 
     code: int

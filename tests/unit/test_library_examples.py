@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from building import a_set
@@ -142,6 +143,29 @@ def test_plain_loop_always_rolls_out_to_available() -> None:
     assert clusters.world.tally.created == 4 * 2 + 6 * 2, "each group once, and the surge"
     assert lws_core.explain(memory, clusters.now_s()).state == "AtRest"
     assert any(isinstance(action, lws_core.Delete) for action in clusters.sent)
+
+
+def types_of(hint: Any) -> Iterator[str]:
+    """The names of the library's classes in a type."""
+    if inspect.isclass(hint) and hint.__module__.startswith("lws_core"):
+        yield hint.__name__
+    for argument in get_args(hint):
+        yield from types_of(argument)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in lws_core.__all__ if inspect.isfunction(getattr(lws_core, name))]
+)
+def test_classes_in_a_signature_of_the_library_must_be_exported(name: str) -> None:
+    hints = get_type_hints(getattr(lws_core, name), localns={"FrozenMap": FrozenMap})
+    assert {one for hint in hints.values() for one in types_of(hint)} <= {*lws_core.__all__}
+
+
+def test_classes_that_plans_and_explanations_are_made_of_must_be_exported() -> None:
+    assert {"GroupSet", "Kind", "State"} <= {*lws_core.__all__}
+    for plan in (lws_core.GroupPlan, lws_core.Explanation, lws_core.Status, lws_core.Group):
+        hints = get_type_hints(plan, localns={"FrozenMap": FrozenMap})
+        assert {one for hint in hints.values() for one in types_of(hint)} <= {*lws_core.__all__}
 
 
 # -- Metacontroller, as far as it matters here: it applies what hooks return, and deletes what they leave out
