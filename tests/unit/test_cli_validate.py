@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from building import a_set
 from click.testing import CliRunner, Result
 
+from lws_core import names
 from lws_core.defaulting import apply_defaults
 from lws_core.values import FrozenMap, Json, freeze
 from lws_runtime.cli import COMMANDS, loading, main
@@ -39,15 +41,32 @@ def test_example_is_always_valid(example: Path) -> None:
     assert result.stdout == "1 valid LeaderWorkerSet\n"
 
 
-def test_examples_always_are_those_that_the_guide_names() -> None:
-    assert [path.name for path in EXAMPLES] == [
+def test_examples_must_have_those_that_the_guide_names() -> None:
+    assert {path.name for path in EXAMPLES} >= {
         "horizontal-pod-autoscaler.yaml",
         "lws-exclusive-placement.yaml",
         "lws-multi-template.yaml",
         "lws-restart-policy.yaml",
         "lws-rollout-strategy.yaml",
         "lws.yaml",
-    ]
+    }
+
+
+def test_readme_must_list_each_example() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [path.name for path in EXAMPLES if f"| [{path.name}](examples/{path.name}) |" not in readme] == []
+
+
+def test_examples_must_show_each_field_and_what_it_may_be_asked_for() -> None:
+    """Each field of the API's table, and what annotations, resources and schedulers bring about."""
+    text = "\n".join(path.read_text("utf-8") for path in EXAMPLES)
+    table = (ROOT / "docs" / "api.md").read_text("utf-8").partition("\n## Fields\n")[2].partition("\n## ")[0]
+    fields = [path.rpartition(".")[2] for path in re.findall(r"^\| `(spec\.[\w.]+)`", table, re.MULTILINE)]
+    assert len(fields) > 15
+    assert [field for field in fields if not re.search(rf"^ *{field}:", text, re.MULTILINE)] == []
+    annotations = (names.EXCLUSIVE_TOPOLOGY, names.SUBGROUP_EXCLUSIVE_TOPOLOGY, names.VOLCANO_QUEUE)
+    asked = (*annotations, names.TPU_RESOURCE, "schedulerName: volcano")
+    assert [word for word in asked if word not in text] == []
 
 
 def test_validate_always_names_file_document_object_and_field(tmp_path: Path) -> None:
