@@ -3,7 +3,7 @@
 There are no containers: pods are bound, load, become ready and end, and nothing runs in them. Everything ends
 with Ctrl-C, and nothing stays behind.
 
-    python tools/cluster.py --load 3 --nodes 4
+    make cluster ARGS='--load 3 --nodes 4'
 """
 
 from __future__ import annotations
