@@ -97,7 +97,7 @@ def command(
     From a set at rest: every order of the steps of the operator, the StatefulSet controller, the garbage
     collector and the kubelet in which the cluster is ahead of the operator by the slack at most, with so many
     edits and faults in between. Sets of more than 6 replicas are checked as smaller ones that are like them,
-    and the verdict says so. It may take minutes, and some 8 kB of memory for each state: a gigabyte for three
+    and the verdict says so. It may take minutes, and some 9 kB of memory for each state: a gigabyte for three
     groups of four pods. docs/reliability.md tells what is checked, and what is not.
 
     Exit codes: 2 for input that cannot be used; 3 if something that must not happen can; 4 if nothing did,
