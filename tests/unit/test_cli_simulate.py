@@ -375,7 +375,7 @@ def test_strict_scenario_must_show_what_breaks_a_rule_of_the_whole_run(one: Path
 
 
 def test_seed_of_a_scenario_must_be_that_of_the_command_which_goes_before_it(one: Path) -> None:
-    steps = "- {template: {}}\n- {events: 9, crash: 0}\n- {events: 20, kill: 1}\n- {events: 14, kill: 0}"
+    steps = "- {template: {}}\n- {events: 7, crash: 0}\n- {events: 12, kill: 1}\n- {events: 25, kill: 0}"
 
     def told(cluster: str, *options: str | int) -> str:
         return run(one, "--scenario", scenario(one.parent, steps, cluster), "-o", "json", *options).stdout
