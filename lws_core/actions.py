@@ -76,10 +76,12 @@ class Create:
 
 @attrs.frozen
 class Apply:
-    """Server-side apply, forced; the uid and resourceVersion in its metadata are preconditions."""
+    """Server-side apply, forced; the uid and resourceVersion in its metadata are preconditions.
+    `writes_template`: it changes the pod template of the leader StatefulSet."""
 
     manifest: FrozenMap[Json]
     why: str
+    writes_template: bool = False
 
     @property
     def ref(self) -> Ref:

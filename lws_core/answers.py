@@ -26,8 +26,10 @@ UNDONE: Final = "what is written is not stored: something, such as a mutating we
 
 
 def action_key(action: Request) -> str:
-    """What a request is remembered by until it is answered: its verb and its object."""
-    return f"{type(action).__name__} {action.ref.kind} {action.ref.name}"
+    """What a request is remembered by until it is answered: its verb and its object. A template may be
+    refused where the rest of the object is not."""
+    part = " template" if isinstance(action, Apply) and action.writes_template else ""
+    return f"{type(action).__name__} {action.ref.kind} {action.ref.name}{part}"
 
 
 def failure_message(outcome: Outcome) -> str:

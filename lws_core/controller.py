@@ -296,15 +296,15 @@ def _next_wake_s(
     held: tuple[str, ...],
     now_s: float,
 ) -> float | None:
-    idle = (*memory.pending, *held)  # what these wait for will be seen
-    retries = {key: retry for key, retry in memory.retries.items() if not retry.read and key not in idle}
+    retries = {key: r for key, r in memory.retries.items() if not r.read and key not in memory.pending}
     if memory.unreadable is not None:  # all else waits until the set can be read again
         keys = {action_key(action) for action in wanted}
         times = [retry.not_before_s for key, retry in retries.items() if key in keys]
     else:
         times = [
             *memory.wakes.values(),
-            *(retry.not_before_s for retry in retries.values()),
+            # What is due, and held back, waits for what will be seen.
+            *(r.not_before_s for key, r in retries.items() if r.not_before_s > now_s or key not in held),
             *next_report_s(memory, lws, now_s),
         ]
         if memory.strangers_at_s is not None:

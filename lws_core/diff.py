@@ -136,8 +136,8 @@ def diff_leaders(lws: LeaderWorkerSet, leaders: Leaders, view: SetView) -> Chang
     if left:
         as_it_is = _applied(lws, _as_it_is(lws, leaders, observed), view, observed)
         why = f"{', '.join(left)} of the template taken over, for {why}"
-        return Change((Apply(as_it_is, why),), taken=observed.resource_version)
-    return Change((Apply(manifest, why),))
+        return Change((Apply(as_it_is, why, writes_template=True),), taken=observed.resource_version)
+    return Change((Apply(manifest, why, leaders.writes_template),))
 
 
 def delete_leader(lws: LeaderWorkerSet, leader: Pod, propagation: Propagation, why: str) -> Delete:

@@ -65,7 +65,8 @@ def lead(
     memory, actions = _at_once(memory, lws, plan, view, change)
     doubtful = (f"Delete Pod {names.leader_name(lws.name, index)}" for index in plan.unsure)
     going = frozenset(action_key(action) for action in actions)
-    wanted = (*(action_key(action) for action in change.actions), *doubtful)
+    planned = (action_key(action) for action in change.actions)
+    wanted = (*planned, *doubtful, *_refused_change(memory, lws, now_s))
     return memory, actions, tuple(key for key in wanted if key not in going)
 
 
@@ -114,6 +115,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
         recreations=_recreations(memory, now_s),
         sure=f"Read StatefulSet {lws.name}" in memory.verified,
         taken=_taken(memory, lws),
+        refused=bool(_refused_change(memory, lws, now_s)),
     )
     if statefulset is None:
         return view
@@ -133,7 +135,7 @@ def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:
 def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
     """At which resourceVersion the leader template was applied as it was; nothing where that has failed,
     unless it was refused and would be again."""
-    retry = memory.retries.get(f"Apply StatefulSet {lws.name}")
+    retry = memory.retries.get(_template_key(lws))
     return memory.taken if retry is None or retry.refused or retry.message == UNDONE else ""
 
 
@@ -211,7 +213,26 @@ def _own_leaders(memory: Memory, lws: LeaderWorkerSet, replace: tuple[int, ...])
 
 
 def _write_keys(lws: LeaderWorkerSet) -> tuple[str, ...]:
-    return tuple(f"{verb.__name__} StatefulSet {lws.name}" for verb in (Create, TakeFields, Apply))
+    verbs = (f"{verb.__name__} StatefulSet {lws.name}" for verb in (Create, TakeFields, Apply))
+    return (*verbs, _template_key(lws))
+
+
+def _template_key(lws: LeaderWorkerSet) -> str:
+    return f"Apply StatefulSet {lws.name} template"
+
+
+def _refused_change(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[str, ...]:
+    """The keys of what leads to a new revision, is refused, and is not to be tried again yet."""
+    if memory.lineage is None or not memory.lineage.changes:
+        return ()
+    leading_there = (f"TakeFields StatefulSet {lws.name}", _template_key(lws))
+    return tuple(
+        key
+        for key, retry in memory.retries.items()
+        if retry.refused
+        and now_s < retry.not_before_s
+        and (key in leading_there or key.startswith(_NEW_REVISION))
+    )
 
 
 def _is_under_way(memory: Memory, lws: LeaderWorkerSet) -> bool:

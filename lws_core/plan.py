@@ -89,7 +89,8 @@ class SetView:
     sure: the leader StatefulSet was read a moment ago. exposed: groups that seem to serve, and that the
     StatefulSet controller may have replaced unseen by now. doomed: groups that serve until they are
     recreated, and that nothing counts on: the summary has them as unready. taken: the resourceVersion at
-    which the leader template was last applied as it was, "" for none.
+    which the leader template was last applied as it was, "" for none. refused: the new revision, or its
+    template, is refused for now.
     """
 
     lineage: Lineage
@@ -106,6 +107,7 @@ class SetView:
     exposed: GroupSet = 0
     doomed: GroupSet = 0
     taken: str = ""
+    refused: bool = False
 
 
 @attrs.frozen
@@ -176,6 +178,8 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     Cost: some operations on group sets; the leader template is rendered only when it is written, or when
     nothing tells whether the stored one is ours.
     """
+    if view.refused and view.statefulset is not None:
+        return _plan_unchanged(lws, view, view.statefulset)
     lineage, statefulset = view.lineage, view.statefulset
     service = shared_service(lws) if _shares_service(lws, view) else None
     if lineage.create is not None and lineage.changes:
@@ -203,6 +207,21 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
     return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)
+
+
+def _plan_unchanged(lws: LeaderWorkerSet, view: SetView, statefulset: LeaderStatefulSet) -> SetPlan:
+    """The plan of a set whose new revision is refused: it is scaled, and groups are held back as the budget
+    asks, but no more of them go to a revision that is to be replaced."""
+    lineage = attrs.evolve(
+        view.lineage, key=record_of(statefulset).key, changes=False, create=None, reused=None
+    )
+    if lineage.key not in lineage.sets:
+        return SetPlan(view.lineage)
+    plan = plan_set(lws, attrs.evolve(view, lineage=lineage, refused=False, broken=0))
+    leaders = plan.leaders
+    if leaders is not None:
+        leaders = attrs.evolve(leaders, partition=max(leaders.partition, statefulset.partition))
+    return attrs.evolve(plan, leaders=leaders, replace=(), unsure=(), obsolete=())
 
 
 def _shares_service(lws: LeaderWorkerSet, view: SetView) -> bool:

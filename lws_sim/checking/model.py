@@ -151,6 +151,7 @@ class Model:
         self.name, self.namespace = name_of(manifest), namespace_of(manifest)
         self.owner = f"{self.namespace}/{self.name}"
         self._status = f"PatchStatus {names.KIND} {self.name}"
+        self._applies = tuple(f"Apply StatefulSet {self.name}{part}" for part in ("", " template"))
         self._reports_at_once, self._slack = reports_at_once, slack
         self._store_type = store_type
         self._recreates = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy") != "None"
@@ -402,7 +403,7 @@ class Model:
             decision=None,
             lineage=self._plain_lineage(memory.lineage),
             retries=FrozenMap({key: _plain_retry(retry) for key, retry in memory.retries.items()}),
-            basis=memory.basis if f"Apply StatefulSet {self.name}" in memory.pending else None,
+            basis=memory.basis if any(key in memory.pending for key in self._applies) else None,
             status_basis=memory.status_basis if self._status in memory.pending else Status(),
         )
         return self._memories.of(plain)

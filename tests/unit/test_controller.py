@@ -10,13 +10,13 @@ from building import POD, a_set
 from machine import NAME, START_S, Bench, Cluster, at_rest, live, notes, of_type, writes
 
 from lws_core import controller, names
-from lws_core.actions import Apply, Create, Delete, Emit, Kind, PatchStatus, Read, TakeFields
+from lws_core.actions import Action, Apply, Create, Delete, Emit, Kind, PatchStatus, Read, TakeFields
 from lws_core.explain import explain
 from lws_core.leading import set_view
 from lws_core.options import Options
 from lws_core.rollout import Done
 from lws_core.sights import Gone, Outcome, Seen, Synced
-from lws_core.values import FrozenMap, Json, as_map, as_maps, dig, freeze_map
+from lws_core.values import FrozenMap, Json, as_map, as_maps, canonical, dig, freeze_map
 
 PAIRS = a_set(template={"size": 2})
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
@@ -409,6 +409,65 @@ def test_restarted_controller_never_counts_on_leaders_that_may_be_replaced_unsee
     assert bench.cluster.leaders.observed_generation < bench.cluster.leaders.generation
     fresh = controller.begin(bench.cluster.things(), bench.now_s)
     assert of_type(list(controller.look(fresh, bench.now_s).actions), Apply) == []
+
+
+class Admitting(Cluster):
+    """A policy admits no image but two, in the leader StatefulSet or in the record of a revision."""
+
+    wrong = "img:3"
+    refuses = "StatefulSet"
+
+    def answer(self, action: Action) -> Outcome:
+        writes = isinstance(action, Apply | Create) and action.ref.kind == self.refuses
+        if writes and self.wrong in canonical(action.manifest):
+            return Outcome(403, message="no such image")
+        return super().answer(action)
+
+
+@pytest.mark.parametrize("refuses", ["StatefulSet", "ControllerRevision"])
+def test_set_whose_new_template_is_refused_always_is_scaled_and_kept_within_its_budget(refuses: Kind) -> None:
+    bench = at_rest(a_set({"replicas": 6}, {"size": 1}, rolling={"maxUnavailable": 2, "maxSurge": 0}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    while bench.cluster.leaders.partition != 4:
+        for action in bench.look():
+            bench.hear(action)
+        if bench.cluster.leaders.partition == 6:
+            bench.cluster.change("StatefulSet", NAME, status=all_seen(bench))
+    bench.cluster.__class__ = Admitting
+    bench.cluster.refuses = refuses
+    third = {"spec": {"containers": [{"name": "main", "image": Admitting.wrong}]}}
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=third)
+    bench.cluster.change("StatefulSet", NAME, status=all_seen(bench))
+    tries = 0
+    for _ in range(60):
+        bench.settle()
+        bench.now_s += 1.0
+    for index in (0, 1):  # with these the budget is spent, and 4 and 5 may be replaced
+        unready = freeze_map({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]})
+        bench.cluster.change("Pod", f"{NAME}-{index}", status=unready)
+    bench.settle()
+    assert bench.cluster.leaders.partition == 6
+    bench.edit(spec__replicas=9)
+    bench.settle()
+    assert bench.cluster.leaders.replicas == 9
+    assert bench.cluster.leaders.partition >= 6
+    stalled = bench.cluster.lws.status.condition(names.STALLED)
+    assert stalled is not None
+    assert stalled.message.endswith("no such image")
+    for _ in range(1000):
+        tries += len([a for a in bench.settle() if isinstance(a, Apply | Create) and a.ref.kind == refuses])
+        bench.now_s += 1.0
+    assert 0 < tries <= 10
+    bench.cluster.__class__ = Cluster
+    bench.now_s += 300.0
+    bench.run()
+    assert bench.memory.summary.of_key(bench.cluster.leaders.labels[names.REVISION_KEY]) == 0b111111111
+    assert Admitting.wrong in canonical(bench.cluster.leaders.template)
+
+
+def all_seen(bench: Bench) -> FrozenMap[Json]:
+    stored = bench.cluster.objects["StatefulSet", NAME]
+    return as_map(stored["status"]).with_("observedGeneration", dig(stored, "metadata", "generation"))
 
 
 def test_what_was_refused_always_is_tried_again_after_an_edit() -> None:
