@@ -154,7 +154,7 @@ def _judge(
             warnings += [f"{fault}; {rule.consequence}" for fault in found]
         else:
             errors += found
-    worded = [fault.path for fault in errors]  # a rule's words are better than the schema's
+    worded = {fault.path for fault in errors}  # a rule's words are better than the schema's
     return Verdict((*(fault for fault in type_faults if fault.path not in worded), *errors), tuple(warnings))
 
 

@@ -127,7 +127,7 @@ def admit(
     schema = manifest_schema()
     completed = webhook_defaults(as_map(fill_defaults(manifest, schema)))
     verdict = validate_create(completed) if stored is None else validate_update(completed, stored)
-    ruled = [error.path for error in verdict.errors]
+    ruled = {error.path for error in verdict.errors}
     others = (error for error in check(completed, schema) if error.path not in ruled)
     return completed, attrs.evolve(verdict, errors=(*verdict.errors, *others))
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from building import POD, a_set, lines
 
-from lws_core import names
+from lws_core import names, validation
+from lws_core.codec import decode_lenient
+from lws_core.errors import FieldError
 from lws_core.validation import validate_create, validate_update
 from lws_core.values import FrozenMap, Json, freeze, freeze_map
 
@@ -526,3 +528,22 @@ def test_claims_that_mean_the_same_are_always_admitted(old: FrozenMap[Json], new
 def test_stored_set_that_cannot_be_read_never_blocks_its_repair() -> None:
     for old in (None, 5, freeze_map({}), a_set(template={"subGroupPolicy": 5, "volumeClaimTemplates": 5})):
         assert validate_update(a_set(), old).errors == ()
+
+
+def test_cost_never_grows_with_faults_of_types_times_faults_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    class Path(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    manifest = a_set(metadata={"labels": {str(index): "_" for index in range(50)}})
+    lws, _ = decode_lenient(manifest)
+    faults = tuple([FieldError(Path(f"spec[{index}]"), "Invalid", "") for index in range(50)])
+    monkeypatch.setattr(validation, "decode_lenient", lambda _: (lws, faults))
+    assert len(validate_create(manifest).errors) == 100
+    assert len(compared) < 100
