@@ -33,7 +33,7 @@ from .values import EMPTY, FrozenMap, Json, as_list, as_map, as_maps, strings
 def decode(manifest: Json) -> LeaderWorkerSet:
     """The LeaderWorkerSet that a manifest describes, every default filled in.
 
-    Raises InvalidManifest with every fault: a wrong kind or version, wrong types, numbers out of range,
+    Raises InvalidManifest with the faults: a wrong kind or version, wrong types, numbers out of range,
     missing fields, words that a field does not know. The rules that take more than one field to judge are
     validation.py's. Cost: about 0.1 ms.
     """
@@ -44,7 +44,7 @@ def decode(manifest: Json) -> LeaderWorkerSet:
 
 
 def decode_lenient(manifest: Json) -> tuple[LeaderWorkerSet | None, tuple[FieldError, ...]]:
-    """What can be read of a manifest, and every fault of what cannot.
+    """What can be read of a manifest, and the faults of what cannot.
 
     A field with a fault has its default, or is empty. The set is None only if the manifest is no map.
     """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from itertools import islice
+from typing import Final, Literal
 
 import attrs
 
 from .values import Json, canonical
 
-ErrorType = Literal["Invalid", "Required", "NotSupported", "Unknown", "TypeInvalid", "TooLong"]
+ErrorType = Literal["Invalid", "Required", "NotSupported", "Unknown", "TypeInvalid", "TooLong", "TooMany"]
 
 _WORDS: dict[ErrorType, str] = {
     "Invalid": "Invalid value",
@@ -18,6 +19,7 @@ _WORDS: dict[ErrorType, str] = {
     "Unknown": "Unknown field",
     "TypeInvalid": "Invalid value",
     "TooLong": "Too long",
+    "TooMany": "Too many",
 }
 
 
@@ -34,17 +36,30 @@ class FieldError:
     value: Json = None
 
     def __str__(self) -> str:
-        if self.type in ("Required", "Unknown", "TooLong"):
+        if self.type in ("Required", "Unknown", "TooLong", "TooMany"):
             return f"{self.path}: {_WORDS[self.type]}" + (f": {self.detail}" if self.detail else "")
         return f"{self.path}: {_WORDS[self.type]}: {canonical(self.value)}: {self.detail}"
 
 
+MAX_FAULTS: Final = 100
+"""How many faults of a manifest are told. Anybody may ask about one that holds as many as fit into it."""
+
+MORE: Final = FieldError("manifest", "TooMany", f"only {MAX_FAULTS} faults are told")
+"""Stands in place of the faults beyond MAX_FAULTS."""
+
+
 class InvalidManifest(ValueError):
-    """A manifest that cannot be used. `errors` holds every fault found, in order."""
+    """A manifest that cannot be used. `errors` holds its faults in order, as `first_faults` has them."""
 
     def __init__(self, errors: Iterable[FieldError]) -> None:
         self.errors: tuple[FieldError, ...] = tuple(errors)
         super().__init__(join(self.errors))
+
+
+def first_faults(faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
+    """The first MAX_FAULTS faults, and MORE where there are others. What comes later is not looked for."""
+    found = tuple(islice(faults, MAX_FAULTS + 1))
+    return found if len(found) <= MAX_FAULTS else (*found[:MAX_FAULTS], MORE)
 
 
 def join(errors: Sequence[FieldError]) -> str:

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Final, TypeGuard
 
-from .errors import FieldError
+from .errors import FieldError, first_faults
 from .values import FrozenMap, Json, as_list, as_map, canonical
 
 Schema = FrozenMap[Json]
@@ -76,13 +76,13 @@ def _changed(before: object, after: object) -> bool:
 
 
 def check(value: Json, schema: Schema, path: str = "", *, strict: bool = True) -> tuple[FieldError, ...]:
-    """Everything in `value` that the schema does not allow, in the order of the schema's fields.
+    """What the schema does not allow in `value`, in its fields' order, as `first_faults` has it.
 
     `strict` reports fields that the schema does not have, as `kubectl --validate=strict` does; without it
     they are passed over, as the API server drops them. Cost: linear in the value; what an unknown field
     holds is not looked at.
     """
-    return tuple(_faults(value, schema, path, strict))
+    return first_faults(_faults(value, schema, path, strict))
 
 
 def _faults(value: Json, schema: Schema, path: str, strict: bool) -> Iterator[FieldError]:

@@ -2,7 +2,7 @@
 
 Faults of types are found by schema.py's schema, the rest by the rules of set_rules.py: one table, in the
 order in which faults are reported. A rule is skipped while a field it reads cannot be read, so that each
-mistake is reported once, and beside all others.
+mistake is reported once, and beside all others; where there are too many faults of types to know, all are.
 
 On an update, some faults only warn while the fields they are about stay as they were. What is stored must
 remain editable, above all where another field made it wrong (a percentage, after an autoscaler's work) or
@@ -17,7 +17,7 @@ import attrs
 
 from . import set_rules
 from .codec import decode_lenient
-from .errors import FieldError
+from .errors import MORE, FieldError, first_faults
 from .metadata_rules import metadata_faults, name_faults
 from .revision import claims_meaning
 from .set_rules import CLAIMS, MAX_SURGE, MAX_UNAVAILABLE, PARTITION, REPLICAS, SIZE, SUBGROUP, SUBGROUP_SIZE
@@ -27,7 +27,8 @@ from .values import Json
 
 @attrs.frozen
 class Verdict:
-    """Whether a set is admitted. `errors` are the reasons why not; `warnings` are for its user to read."""
+    """Whether a set is admitted. `errors` are the reasons why not, as `first_faults` has them; `warnings` are
+    for its user to read."""
 
     errors: tuple[FieldError, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -137,25 +138,28 @@ def validate_update(manifest: Json, old: Json) -> Verdict:
     if stored is None:
         return verdict
     immutable = _update_faults(lws, stored, _unread((*faults, *old_faults)))
-    return attrs.evolve(verdict, errors=(*verdict.errors, *immutable))
+    return attrs.evolve(verdict, errors=first_faults((*verdict.errors, *immutable)))
 
 
 def _judge(
     lws: LeaderWorkerSet, type_faults: tuple[FieldError, ...], stored: LeaderWorkerSet | None
 ) -> Verdict:
+    if MORE in type_faults:  # which fields could not be read is not known
+        return Verdict(first_faults(type_faults))
     unread = _unread(type_faults)
     errors: list[FieldError] = []
     warnings: list[str] = []
     for rule in _RULES:
         if _touches(unread, rule.reads):
             continue
-        found = tuple(rule.faults(lws))
+        found = first_faults(rule.faults(lws))
         if stored is not None and rule.about is not None and rule.about(lws) == rule.about(stored):
             warnings += [f"{fault}; {rule.consequence}" for fault in found]
         else:
             errors += found
     worded = {fault.path for fault in errors}  # a rule's words are better than the schema's
-    return Verdict((*(fault for fault in type_faults if fault.path not in worded), *errors), tuple(warnings))
+    others = (fault for fault in type_faults if fault.path not in worded)
+    return Verdict(first_faults((*others, *errors)), tuple(warnings))
 
 
 def _unread(faults: Iterable[FieldError]) -> tuple[str, ...]:

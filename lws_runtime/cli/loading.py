@@ -13,7 +13,7 @@ import click
 
 from lws_core.codec import decode
 from lws_core.defaulting import webhook_defaults
-from lws_core.errors import FieldError
+from lws_core.errors import FieldError, first_faults
 from lws_core.names import GROUP, KIND
 from lws_core.spec import LeaderWorkerSet
 from lws_core.structural import check, fill_defaults
@@ -129,7 +129,7 @@ def admit(
     verdict = validate_create(completed) if stored is None else validate_update(completed, stored)
     ruled = {error.path for error in verdict.errors}
     others = (error for error in check(completed, schema) if error.path not in ruled)
-    return completed, attrs.evolve(verdict, errors=(*verdict.errors, *others))
+    return completed, attrs.evolve(verdict, errors=first_faults((*verdict.errors, *others)))
 
 
 def _judge(document: Document) -> tuple[list[LoadedSet], tuple[FieldError, ...]]:

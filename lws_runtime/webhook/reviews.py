@@ -38,6 +38,9 @@ MAX_VALUES: Final = 400_000
 """Values that a review may hold; decoded they take up to half a kilobyte each."""
 
 _LONGEST_TOLD: Final = 400
+_LONGEST_MESSAGE: Final = 2**16
+_LONGEST_WARNING: Final = 2**10
+_MAX_WARNINGS: Final = 100
 _OPERATIONS: Final = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 _JUDGED: Final = ("CREATE", "UPDATE")
 _OBJECTS: Final = ("object", "oldObject")
@@ -254,9 +257,10 @@ def _validate_set(request: _Request, found: FrozenMap[Json], _: Options) -> _Ver
         if _only_leaves(found, old):
             return _Verdict()
         verdict = validate_update(found, old)
+    warnings = tuple([_cut(text, _LONGEST_WARNING) for text in verdict.warnings[:_MAX_WARNINGS]])
     if verdict.errors:
-        return attrs.evolve(_denied(join(verdict.errors), 403, "Forbidden"), warnings=verdict.warnings)
-    return _Verdict(warnings=verdict.warnings)
+        return attrs.evolve(_denied(join(verdict.errors), 403, "Forbidden"), warnings=warnings)
+    return _Verdict(warnings=warnings)
 
 
 def _only_leaves(found: FrozenMap[Json], old: FrozenMap[Json]) -> bool:
@@ -297,7 +301,12 @@ ENDPOINTS: Final = {
 
 
 def _denied(message: str, code: int, reason: str) -> _Verdict:
-    return _Verdict(message=message, code=code, reason=reason)
+    return _Verdict(message=_cut(message, _LONGEST_MESSAGE), code=code, reason=reason)
+
+
+def _cut(text: str, longest: int) -> str:
+    """A text that may quote the object, in bounds."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _failure(message: str, code: int, reason: str) -> dict[str, object]:

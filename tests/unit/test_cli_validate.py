@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -98,6 +99,16 @@ def test_validate_always_reports_every_file(tmp_path: Path) -> None:
         str(tmp_path / "none.yaml"),
         f"{bad}[doc 1] LeaderWorkerSet/serve",
     ]
+
+
+def test_validate_never_tells_all_of_very_many_faults(tmp_path: Path) -> None:
+    unknown: dict[str, Any] = {f"field{index}": 1 for index in range(300)}
+    labels = {str(index): "_" for index in range(60)}
+    found = run("validate", written(tmp_path, a_set(unknown, metadata={"labels": labels})))
+    assert found.exit_code == 2
+    told = found.stderr.splitlines()
+    assert len(told) == 101
+    assert told[-1].endswith("manifest: Too many: only 100 faults are told")
 
 
 def test_validate_always_passes_other_kinds_with_a_note(tmp_path: Path) -> None:

@@ -142,3 +142,11 @@ def test_metadata_is_always_judged_in_kubernetes_words(
 ) -> None:
     errors = validate_create(a_set(metadata=metadata)).errors
     assert [(error.path, error.type, error.detail) for error in errors] == expected
+
+
+def test_long_name_of_a_controller_is_never_repeated_whole() -> None:
+    first = {"apiVersion": "v1", "kind": "Pod", "name": "x" * 10_000, "uid": "1", "controller": True}
+    others = [{**first, "name": "b"}] * 3
+    errors = validate_create(a_set(metadata={"ownerReferences": [first, *others]})).errors
+    assert len(errors) == 3
+    assert max(len(error.detail) for error in errors) < 600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from building import POD, a_set, lines
 
 from lws_core import names, validation
 from lws_core.codec import decode_lenient
-from lws_core.errors import FieldError
+from lws_core.errors import MAX_FAULTS, MORE, FieldError, first_faults
 from lws_core.validation import validate_create, validate_update
 from lws_core.values import FrozenMap, Json, freeze, freeze_map
 
@@ -547,3 +548,34 @@ def test_cost_never_grows_with_faults_of_types_times_faults_of_rules(monkeypatch
     monkeypatch.setattr(validation, "decode_lenient", lambda _: (lws, faults))
     assert len(validate_create(manifest).errors) == 100
     assert len(compared) < 100
+
+
+def test_faults_beyond_the_first_are_never_looked_for() -> None:
+    fault = FieldError("spec", "Required", "")
+    assert first_faults(repeat(fault)) == (*[fault] * MAX_FAULTS, MORE)
+    assert first_faults([fault] * MAX_FAULTS) == (fault,) * MAX_FAULTS
+
+
+def many(value: Any, count: int = MAX_FAULTS) -> dict[str, Any]:
+    return {str(index): value for index in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "metadata"),
+    [
+        ({}, {"annotations": many(5, MAX_FAULTS + 1)}),
+        ({}, {"labels": many("_", MAX_FAULTS + 1)}),
+        ({}, {"labels": many("_", MAX_FAULTS // 2), "annotations": many(5, MAX_FAULTS // 2 + 1)}),
+        # With so many faults of types it is not known which fields the rules could not read.
+        ({"replicas": -1}, {"annotations": many(5), "name": 5}),
+    ],
+)
+def test_too_many_faults_always_end_with_a_word_on_the_rest(
+    spec: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    manifest = a_set(spec, metadata=metadata)
+    for verdict in (validate_create(manifest), validate_update(manifest, a_set())):
+        assert len(verdict.errors) == MAX_FAULTS + 1
+        assert verdict.errors[-1] == MORE
+        assert str(MORE) == "manifest: Too many: only 100 faults are told"
+        assert all(error != MORE and error.path != "spec.replicas" for error in verdict.errors[:-1])

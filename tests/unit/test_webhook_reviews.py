@@ -318,6 +318,31 @@ def test_large_review_must_be_answered() -> None:
     assert patched(big, ask(MUTATE_SET, object=big)) == apply_defaults(frozen(big))
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"finalizers": [f"_{index}" for index in range(50_000)]},
+        {"labels": {f"{index}{'_' * 10_000}": "" for index in range(50)}},
+        {"ownerReferences": [{"kind": "x" * 1_000_000, "controller": True}, *[{"controller": True}] * 200]},
+    ],
+)
+def test_denial_must_be_short_whatever_is_wrong(metadata: dict[str, Any]) -> None:
+    bad = {**SET, "metadata": {**SET["metadata"], **metadata}}
+    body = json.dumps(review(VALIDATE_SET, object=bad)).encode()
+    reply = respond(VALIDATE_SET, body, Options())
+    assert not reply.allowed
+    assert len(reply.body) < 100_000
+
+
+def test_warnings_must_be_few_and_short() -> None:
+    claims = [{"metadata": {"name": f"_{'x' * 2000}"}} for _ in range(200)]
+    template = {**SET["spec"]["leaderWorkerTemplate"], "volumeClaimTemplates": claims}
+    bad = a_set(leaderWorkerTemplate=template)
+    response = ask(VALIDATE_SET, operation="UPDATE", object=bad, oldObject=bad)
+    assert len(response["warnings"]) == 100
+    assert max(len(warning) for warning in response["warnings"]) < 1100
+
+
 def test_patch_must_escape_keys() -> None:
     pod = {**POD, "metadata": {**POD["metadata"], "labels": {**POD["metadata"]["labels"], "a/b~c": "d"}}}
     assert patched(pod, ask(MUTATE_POD, object=pod)) == freeze(admit(frozen(pod), Options()))
