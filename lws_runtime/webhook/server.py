@@ -9,7 +9,8 @@ Guarantees:
 - A new certificate in the folder is served within `poll_s`. New connections get it; the others go on with
   the old one, and none is dropped. A pair that does not fit together is not taken.
 - What one connection can cost is bounded: time for the handshake, for the first request and for a body, the
-  size of a body, and the bytes of all bodies together.
+  size of a body, and the bytes of all bodies together but for the first 64 KiB of each. So whoever holds
+  large bodies back keeps out no review of usual size.
 - SIGTERM, or the end of the parent (standard input ends), ends the process within a second; what is being
   answered is answered first.
 """
@@ -42,6 +43,7 @@ MAX_BODY: Final = 7 * 2**20
 """The largest review in bytes: an object and its old form, each as large as an API server takes it."""
 
 _MAX_IN_FLIGHT: Final = 64 * 2**20  # bytes of bodies that are being read, all connections together
+_SMALL: Final = 64 * 2**10  # bytes of a body that is read however many others are: most reviews are smaller
 _MAX_CONNECTIONS: Final = 1000
 _HANDSHAKE_S: Final = 5.0
 _FIRST_REQUEST_S: Final = 10.0
@@ -164,7 +166,7 @@ class Handler:
                     self.in_flight += len(chunk)
                     if held > MAX_BODY:
                         return _error(413, f"a review has at most {MAX_BODY} bytes")
-                    if self.in_flight > _MAX_IN_FLIGHT:
+                    if self.in_flight > _MAX_IN_FLIGHT and held > _SMALL:
                         return _error(503, "too many large reviews at once")
                     body += chunk
             return self._answer(request.path, bytes(body))

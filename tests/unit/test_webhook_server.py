@@ -493,12 +493,30 @@ def test_bodies_together_must_stay_within_their_bound(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_MAX_IN_FLIGHT", 10_000)
+    monkeypatch.setattr(server, "_SMALL", 5_000)
 
     async def test(webhooks: Webhooks) -> None:
         async with client(webhooks, pairs[0]) as asking:
             status, _ = await asking.post(VALIDATE_SET, b"x" * 20_000)
             assert status == 503
             assert await asking.allowed()
+
+    asyncio.run(in_this_process(tmp_path, pairs, test))
+
+
+def test_small_review_must_be_answered_while_others_hold_large_ones_back(
+    tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MAX_IN_FLIGHT", 10_000)
+    monkeypatch.setattr(server, "_SMALL", 5_000)
+
+    async def test(webhooks: Webhooks) -> None:
+        _, writer = await connected(webhooks, pairs[0], by_hand(b"x" * 9_990, length=MAX_BODY))
+        async with client(webhooks, pairs[0]) as asking, asyncio.timeout(5):
+            while (await asking.post(VALIDATE_SET, b"x" * 6_000))[0] != 503:
+                await asyncio.sleep(0.01)
+            assert await asking.allowed()
+        writer.close()
 
     asyncio.run(in_this_process(tmp_path, pairs, test))
 
