@@ -40,7 +40,7 @@ class _Plan:
     after: FrozenMap[Json] | None = None
 
 
-class _Duration(click.ParamType[float]):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # click takes an argument from 8.4 on only
     """A duration as scenarios write it."""
 
     name = "duration"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -9,13 +10,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from building import a_set
 from click.testing import CliRunner, Result
 
 from lws_core.values import FrozenMap, Json
-from lws_runtime.cli import main
+from lws_runtime.cli import main, simulate
 from lws_runtime.yaml_values import to_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -778,3 +780,14 @@ def test_set_without_a_name_is_always_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "x.yaml", a_set(metadata={"name": None, "generateName": "g-"}))
     (line,) = refused(run(path))
     assert line.endswith("metadata.name is needed: every object is named after it")
+
+
+def test_command_never_needs_a_click_whose_types_take_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise TypeError("type 'ParamType' is not subscriptable")
+
+    monkeypatch.setattr(click.ParamType, "__class_getitem__", refuse, raising=False)
+    spec = importlib.util.spec_from_file_location("lws_runtime.cli.simulate_again", simulate.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
