@@ -88,6 +88,7 @@ class CertificateKeeper:
     in_place: bool = attrs.field(default=False, init=False)
     problem: str = attrs.field(default="has not looked yet", init=False)
     _was_ready: bool = attrs.field(default=False, init=False)
+    _missing: set[str] = attrs.field(factory=set, init=False)
 
     def is_ready(self, served: str) -> bool:
         """Whether the webhooks can be called, given the fingerprint of the certificate that is served.
@@ -119,6 +120,7 @@ class CertificateKeeper:
         """Look once, and do what is needed. Returns after how many seconds to look again; raises NotYet."""
         secret = await self._read(self._secret_path)
         configurations = {path: found for path in CONFIGURATIONS if (found := await self._read(path))}
+        self._tell_of_missing(set(CONFIGURATIONS) - set(configurations))
         material = material_in(secret or {})
         bundle = material.authorities if material else b""
         injected = all(with_bundle(found, bundle) is None for found in configurations.values())
@@ -185,6 +187,12 @@ class CertificateKeeper:
             raise NotYet(f"{path} has been written by another", again=True)
         if not answer.ok:
             raise NotYet(f"cannot write {path}: {_words(answer)}")
+
+    def _tell_of_missing(self, missing: set[str]) -> None:
+        # No reason to wait: there may be none on purpose, or some that another keeps under other names.
+        for path in sorted(missing - self._missing):
+            _log.warning("there is no such webhook configuration, and no authority is injected: %s", path)
+        self._missing = missing
 
     def _tell(self, problem: str, bug: Exception | None = None) -> None:
         if problem != self.problem:

@@ -569,6 +569,31 @@ def test_keeper_must_do_without_configurations(tmp_path: Path) -> None:
     assert one.in_place
 
 
+def test_configuration_that_is_not_there_must_be_told_once_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = cluster()
+    one = keeper(api, tmp_path, Clock())
+
+    def told() -> list[str]:
+        asyncio.run(looks(one))
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        caplog.clear()
+        return [line.rpartition("/")[2] for line in found]
+
+    names = ["lws-mutating-webhook-configuration", "lws-validating-webhook-configuration"]
+    assert told() == []
+    first = api.objects.pop(CONFIGURATIONS[0])
+    assert told() == names[:1]
+    del api.objects[CONFIGURATIONS[1]]
+    assert told() == names[1:]
+    assert one.problem == ""
+    api.put(CONFIGURATIONS[0], first)
+    assert told() == []
+    del api.objects[CONFIGURATIONS[0]]
+    assert told() == names[:1]
+
+
 def test_readiness_must_wait_for_the_right_certificate_once(tmp_path: Path) -> None:
     api = cluster()
     one = keeper(api, tmp_path, Clock())
