@@ -103,6 +103,7 @@ class Webhooks:
         and ValueError where it says what cannot be understood."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # or `-m` would look for modules in the working directory first
             "-m",
             "lws_runtime.webhook",
             stdin=asyncio.subprocess.PIPE,

@@ -687,6 +687,20 @@ def test_server_that_died_must_be_started_again_with_back_off(
     assert "code -9; it is started again in 0.1 s" in caplog.text
 
 
+def test_server_must_run_no_code_of_the_working_directory(
+    tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, pairs[0])
+    (tmp_path / "orjson.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+
+    async def test() -> None:
+        async with running(settings_for(tmp_path)) as webhooks:
+            await until(webhooks.is_serving)
+
+    asyncio.run(test())
+
+
 def test_server_that_hangs_must_not_count_as_serving(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
