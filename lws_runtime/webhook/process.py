@@ -88,13 +88,16 @@ class Webhooks:
         delay_s = _FIRST_DELAY_S
         while True:
             started_at_s = time.monotonic()
+            bug: Exception | None = None
             try:
                 how = f"ended with code {await self._run()}"
             except (OSError, ValueError) as problem:  # a line that is none of ours is a ValueError
                 how = f"failed: {problem}"
+            except Exception as problem:  # nobody awaits this task: it would end without a word
+                how, bug = f"failed: {type(problem).__name__}", problem
             if time.monotonic() - started_at_s > _STEADY_S:
                 delay_s = _FIRST_DELAY_S
-            _log.error("the webhook server %s; it is started again in %g s", how, delay_s)
+            _log.error("the webhook server %s; it is started again in %g s", how, delay_s, exc_info=bug)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
 

@@ -701,6 +701,35 @@ def test_server_must_run_no_code_of_the_working_directory(
     asyncio.run(test())
 
 
+def test_supervision_must_go_on_after_a_bug(
+    tmp_path: Path,
+    pairs: list[tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody awaits it, so that what ends it would not be told, and nothing would be served any more."""
+    put(tmp_path, pairs[0])
+    monkeypatch.setattr(process, "_FIRST_DELAY_S", 0.05)
+    told = process._log_again
+
+    def fail(record: dict[str, Any]) -> None:
+        monkeypatch.setattr(process, "_log_again", told)
+        raise KeyError("level")
+
+    async def test() -> None:
+        async with running(settings_for(tmp_path)) as webhooks:
+            await until(webhooks.is_serving)
+            monkeypatch.setattr(process, "_log_again", fail)
+            async with client(webhooks, pairs[0]) as asking:
+                await asking.post(VALIDATE_SET, json.dumps(review(VALIDATE_SET, object={})).encode())
+            await until(lambda: not webhooks.is_serving())
+            await until(webhooks.is_serving)
+
+    asyncio.run(test())
+    assert "failed: KeyError; it is started again in 0.05 s" in caplog.text
+    assert any(record.exc_info for record in caplog.records)
+
+
 def test_server_that_hangs_must_not_count_as_serving(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
