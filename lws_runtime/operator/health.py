@@ -50,7 +50,8 @@ async def serve_metrics(
 
     async def metrics(request: web.BaseRequest) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        # No token has other characters, and some, which are no UTF-8, could not be asked about.
+        if scheme.lower() != "bearer" or not token or not token.isascii():
             return web.Response(text="Unauthorized", status=401)
         status = await allowed(token)
         if status != 200:

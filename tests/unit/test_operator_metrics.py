@@ -240,6 +240,24 @@ def test_metrics_must_be_read_by_those_alone_who_may() -> None:
     assert scraped(Judge(), *tokens) == [200, 200, 403, 401, 401, 401, 401]
 
 
+@pytest.mark.parametrize("token", [b"\xff\xfe", "gööd".encode()])
+def test_token_that_is_no_ascii_text_never_is_asked_about(token: bytes) -> None:
+    async def allow(_: str) -> int:
+        return 200
+
+    async def run() -> bytes:
+        port = await serve_metrics(Address("127.0.0.1", 0), lambda: b"", tls=None, allowed=allow)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.number)
+        try:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
+            return await reader.readline()
+        finally:
+            writer.close()
+            await port.cleanup()
+
+    assert asyncio.run(run()) == b"HTTP/1.1 401 Unauthorized\r\n"
+
+
 def test_tokens_must_be_reviewed_once_in_a_while_only() -> None:
     judge = Judge()
     assert scraped(judge, *["Bearer good"] * 5, *["Bearer unknown"] * 5) == [200] * 5 + [401] * 5
