@@ -106,6 +106,23 @@ def _freeze(value: object) -> Json:
             raise TypeError(f"{value!r} ({type(value).__name__}) is not a JSON value")
 
 
+def freeze_decoded(value: object, depth: int) -> Json:
+    """`freeze` for what a decoder of JSON has made, which need not be checked. Raises RecursionError below
+    `depth` levels of nesting."""
+    match value:
+        case dict():
+            if depth == 0:
+                raise RecursionError
+            return FrozenMap({key: freeze_decoded(item, depth - 1) for key, item in value.items()})
+        case list():
+            if depth == 0:
+                raise RecursionError
+            return tuple([freeze_decoded(item, depth - 1) for item in value])
+        case _:
+            scalar: Json = value  # type: ignore[assignment]  # there is nothing else in JSON
+            return scalar
+
+
 def freeze_map(value: Mapping[str, object]) -> FrozenMap[Json]:
     """`freeze` for what is known to be a mapping; TypeError for anything else."""
     frozen = value if isinstance(value, FrozenMap) else freeze(value)

@@ -8,6 +8,7 @@ files are bounded in size, values in depth, and aliases in what they come to.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from typing import Any, Final
 import attrs
 import yaml
 
-from lws_core.values import FrozenMap, Json, canonical
+from lws_core.values import FrozenMap, Json, canonical, freeze_decoded
 
 from .yaml_events import BadYaml, documents_of_events
 from .yaml_values import whole
@@ -197,14 +198,14 @@ def _json_values(text: str) -> Iterator[Json]:
     decoder = json.JSONDecoder(
         object_pairs_hook=_json_object,
         parse_constant=_no_number,
-        parse_float=lambda text: whole(float(text)),
+        parse_float=_json_float,
         parse_int=_json_int,
     )
     position = _skip_space(text, 0)
     while position < len(text):
         try:
             value, position = decoder.raw_decode(text, position)
-            frozen = _freeze(value, MAX_DEPTH)
+            frozen = freeze_decoded(value, MAX_DEPTH)
         except json.JSONDecodeError as error:
             raise _Unreadable(
                 f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
@@ -231,6 +232,13 @@ def _json_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
+def _json_float(text: str) -> int | float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return whole(number)
+
+
 def _json_int(text: str) -> int:
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"a number has {len(text)} digits")
@@ -239,21 +247,3 @@ def _json_int(text: str) -> int:
 
 def _no_number(word: str) -> object:
     raise ValueError(f"{word} is no number that a manifest can hold")
-
-
-def _freeze(value: Any, depth: int) -> Json:
-    """A value of the JSON decoder's as a frozen one. Raises RecursionError below `depth` levels."""
-    match value:
-        case dict():
-            if depth == 0:
-                raise RecursionError
-            return FrozenMap({key: _freeze(item, depth - 1) for key, item in value.items()})
-        case list():
-            if depth == 0:
-                raise RecursionError
-            return tuple([_freeze(item, depth - 1) for item in value])
-        case float() if value in (float("inf"), float("-inf")):
-            raise ValueError("a number is too large")
-        case _:
-            result: Json = value
-            return result

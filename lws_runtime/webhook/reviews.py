@@ -26,7 +26,7 @@ from lws_core.errors import join
 from lws_core.jsonpatch import json_patch
 from lws_core.options import Options
 from lws_core.validation import validate_create, validate_update
-from lws_core.values import FrozenMap, Json, as_map
+from lws_core.values import FrozenMap, Json, as_map, freeze_decoded
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -170,30 +170,14 @@ def _decoded(body: bytes) -> dict[str, object]:
 def _frozen_request(request: dict[str, object]) -> tuple[FrozenMap[Json], bool]:
     """A request as immutable values, and whether it is so without its objects, which are nested too deep."""
     try:
-        return FrozenMap({key: _frozen(item, MAX_DEPTH) for key, item in request.items()}), False
+        return FrozenMap({key: freeze_decoded(item, MAX_DEPTH) for key, item in request.items()}), False
     except RecursionError:
         pass
     about = {key: item for key, item in request.items() if key not in _OBJECTS}
     try:
-        return FrozenMap({key: _frozen(item, MAX_DEPTH) for key, item in about.items()}), True
+        return FrozenMap({key: freeze_decoded(item, MAX_DEPTH) for key, item in about.items()}), True
     except RecursionError:
         raise Malformed(f"the request is nested more than {MAX_DEPTH} levels deep") from None
-
-
-def _frozen(value: object, depth: int) -> Json:
-    """A decoder's value as an immutable one. Raises RecursionError below `depth` levels."""
-    match value:
-        case dict():
-            if depth == 0:
-                raise RecursionError
-            return FrozenMap({key: _frozen(item, depth - 1) for key, item in value.items()})
-        case list():
-            if depth == 0:
-                raise RecursionError
-            return tuple([_frozen(item, depth - 1) for item in value])
-        case _:
-            scalar: Json = value  # type: ignore[assignment]  # orjson gives nothing else
-            return scalar
 
 
 def _what(request: FrozenMap[Json]) -> str:
