@@ -13,6 +13,7 @@ import asyncio
 import base64
 import binascii
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from .plugin import ExecPlugin, NoCluster, load_certificate
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_AGE_S: Final = 60.0  # how long a token file is believed before it is read again
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[\w+/=\s]+-----END CERTIFICATE-----")
 
 
 class Credentials(Protocol):
@@ -156,8 +158,8 @@ def _in_cluster(environment: Mapping[str, str]) -> Connection:
     host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
     authority = f"[{host}]" if ":" in host else host
     try:
-        context = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
-    except (OSError, ssl.SSLError) as problem:
+        context = _trusting((SERVICE_ACCOUNT / "ca.crt").read_bytes())
+    except (OSError, ValueError) as problem:
         raise NoCluster(f"{SERVICE_ACCOUNT / 'ca.crt'}: {problem}") from None
     return Connection(
         f"https://{authority}:{port}",
@@ -258,8 +260,7 @@ def _plugin(user: _Entry, context: str, cluster: _Entry, tls: ssl.SSLContext | N
 def _tls(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
     """TLS as a kubeconfig asks for it. Raises NoCluster."""
     try:
-        authority = _bytes(cluster, "certificate-authority")
-        context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+        context = _trusting(_bytes(cluster, "certificate-authority") or None)
         if cluster.fields.get("insecure-skip-tls-verify") is True:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         certificate, key = _bytes(user, "client-certificate"), _bytes(user, "client-key")
@@ -267,6 +268,21 @@ def _tls(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
             load_certificate(context, certificate, key)
     except (OSError, ValueError, binascii.Error) as problem:
         raise NoCluster(f"kubeconfig {user.path}: certificates: {problem}") from None
+    return context
+
+
+def _trusting(authorities: bytes | None) -> ssl.SSLContext:
+    """TLS that trusts these authorities (PEM; None: the machine's). Raises OSError or ValueError.
+
+    What is trusted is what Go trusts: an authority may lack a key usage and a key identifier, as older tools
+    left them out, and it need not be a root.
+    """
+    pems = None if authorities is None else b"\n".join(_CERTIFICATE.findall(authorities)).decode()
+    if pems == "":
+        raise ValueError("the authority holds no certificate")
+    context = ssl.create_default_context(cadata=pems)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # on from Python 3.13
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import ssl
 import stat
@@ -14,6 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from lws_runtime.kube import connection as connection_module
 from lws_runtime.kube import plugin as plugin_module
@@ -135,6 +140,87 @@ def test_tls_must_be_as_the_file_asks(tmp_path: Path) -> None:
     assert lax is not None
     assert lax.verify_mode is ssl.CERT_NONE
     assert connect(kubeconfig(tmp_path, cluster={"server": "http://localhost"})).ssl_context is None
+
+
+def signed(name: str, issuer: str, key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey) -> bytes:
+    """A certificate as older tools made them: without key usages and key identifiers."""
+
+    def named(common: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+
+    now = datetime.datetime.now(datetime.UTC)
+    constraints = x509.BasicConstraints(ca=name != "kube", path_length=None)
+    builder = x509.CertificateBuilder(named(issuer), named(name), key.public_key(), len(name))
+    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(
+        now + datetime.timedelta(1)
+    )
+    builder = builder.add_extension(constraints, critical=True)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("kube")]), critical=False)
+    return builder.sign(by, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def trusts(client: ssl.SSLContext, server: ssl.SSLContext) -> bool:
+    """Whether a client goes on with what a server shows as `kube`."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname="kube"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for end in ends * 3:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("authority", ["root", "middle", "other"])
+@pytest.mark.parametrize("where", ["kubeconfig", "pod"])
+def test_servers_that_go_trusts_must_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: str, where: str
+) -> None:
+    """By an authority without a key usage, by one that is no root, and with comments beside it."""
+    create = ssl.create_default_context
+
+    def strict(**how: Any) -> ssl.SSLContext:
+        """As it is from Python 3.13 on."""
+        made = create(**how)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", tmp_path)
+    root, middle, own, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+    between = signed("middle", "root", middle, root)
+    authorities = {
+        "root": signed("root", "root", root, root),
+        "middle": between,
+        "other": signed("root", "root", other, other),
+    }
+    comment = "# Zertifikat für Köln\n".encode()
+    (tmp_path / "ca.crt").write_bytes(comment + authorities[authority] + comment)
+    (tmp_path / "token").write_text("x")
+    key = own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "chain").write_bytes(signed("kube", "middle", own, middle) + between + key)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "chain")
+    file = kubeconfig(tmp_path, cluster={"certificate-authority": "ca.crt"}) if where == "kubeconfig" else ""
+    client = connect(file, {"KUBERNETES_SERVICE_HOST": "kube"}).ssl_context
+    assert client is not None
+    assert trusts(client, server) == (authority != "other")
+
+
+@pytest.mark.parametrize("content", ["", "nothing here"])
+def test_pods_authority_without_a_certificate_never_means_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", tmp_path)
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "ca.crt").write_text(content)
+    with pytest.raises(NoCluster, match=r"ca.crt: the authority holds no certificate"):
+        connect("", {"KUBERNETES_SERVICE_HOST": "kube"})
 
 
 @pytest.mark.parametrize(
