@@ -169,15 +169,14 @@ class Leading:
             params=request.params,
             may_send=self._may_write,
         )
-        if answer.ok and isinstance(action, Create | Read):
+        outcome = outcome_of(action, answer, machine.name, machine.memory.lws)
+        if outcome.ok and isinstance(action, Create | Read):
             self._expect(action, answer.json())
-        return outcome_of(action, answer, machine.name, machine.memory.lws)
+        return outcome
 
-    def _expect(self, action: Create | Read, shown: Any) -> None:
+    def _expect(self, action: Create | Read, shown: dict[str, Any]) -> None:
         """Let whoever follows the kind know of an object that it may have missed from its beginning to its
         end: nothing else would ever tell that it is gone."""
-        if not isinstance(shown, dict) or shown.get("kind") != action.ref.kind:
-            return
         for reflector in self._reflectors:
             if reflector.follows(action.ref.kind, action.ref.namespace):
                 reflector.expect(shown)

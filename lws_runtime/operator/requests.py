@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 import orjson
 
+from lws_core import actions
 from lws_core.actions import (
     Action,
     Apply,
@@ -79,11 +80,22 @@ def outcome_of(action: Action, answer: Answer, set_name: str, known: LeaderWorke
     """What the machine hears of an answer. `known` is the set as it was last read."""
     if not answer.ok:
         return Outcome(answer.code, None, answer.message, answer.retry_after_s, answer.causes)
+    if isinstance(action, Emit):
+        return Outcome(answer.code)
     body = answer.json()
-    thing = read(body, set_name, known) if isinstance(body, dict) and _is_object(body, action) else None
-    return Outcome(answer.code, thing)
+    if _is_object(body, action):
+        return Outcome(answer.code, read(body, set_name, known))
+    if isinstance(action, Delete) and isinstance(body, dict):  # it may be answered by a Status
+        return Outcome(answer.code)
+    # As of a proxy that answers in the server's place: nobody knows what was done.
+    return Outcome(0, None, "the answer makes no sense")
 
 
-def _is_object(body: dict[str, Any], action: Action) -> bool:
-    """Whether an answer holds the object itself; a DELETE may be answered by a Status."""
-    return not isinstance(action, Emit) and body.get("kind") == action.ref.kind
+def _is_object(body: Any, action: actions.Request) -> TypeGuard[dict[str, Any]]:
+    """Whether an answer holds the object itself."""
+    if not isinstance(body, dict) or body.get("kind") != action.ref.kind:
+        return False
+    metadata = body.get("metadata")
+    return isinstance(metadata, dict) and all(
+        isinstance(metadata.get(field), str) for field in ("name", "resourceVersion")
+    )

@@ -13,6 +13,7 @@ from lws_core import names
 from lws_core.actions import Action, Apply, Create, Delete, Emit, Event, PatchStatus, Read, Ref, TakeFields
 from lws_core.memory import Unreadable
 from lws_core.observed import Pod
+from lws_core.sights import Outcome
 from lws_core.spec import LeaderWorkerSet
 from lws_core.values import freeze_map, thaw
 from lws_runtime.kube.client import Answer
@@ -128,12 +129,44 @@ def test_answers_must_hold_the_object_as_the_machine_knows_it() -> None:
     assert isinstance(outcome.thing, LeaderWorkerSet | Unreadable)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"garbage", b"[]", b'{"kind":"Status","status":"Success"}', b'{"kind":"Pod"'], ids=str
-)
-def test_answers_without_the_object_must_count_as_done_and_tell_nothing_of_it(body: bytes) -> None:
-    outcome = outcome_of(Delete(POD, "u", "7", "Foreground", "why"), Answer(200, body), "serve", None)
+def test_deletion_that_is_answered_by_a_status_must_count_as_done() -> None:
+    status = {"kind": "Status", "status": "Success"}
+    outcome = outcome_of(Delete(POD, "u", "7", "Foreground", "why"), ok(status), "serve", None)
     assert (outcome.code, outcome.thing) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Create(SERVICE, "why"),
+        Apply(SERVICE, "why"),
+        Delete(POD, "u", "7", "Foreground", "why"),
+        PatchStatus(SET, "u", "7", freeze_map({}), "why"),
+        Read(POD, "why"),
+    ],
+    ids=lambda action: type(action).__name__,
+)
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"kind":"Pod"', b'"Pod"'], ids=str)
+def test_answer_that_is_no_object_must_leave_open_what_was_done(action: Action, body: bytes) -> None:
+    """As of a proxy that answers with a page of its own."""
+    assert outcome_of(action, Answer(200, body), "serve", None) == Outcome(
+        0, None, "the answer makes no sense"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "Status"}, {"metadata": None}, {"metadata": {"name": "serve-0"}}, {"metadata": {"name": 1}}],
+    ids=str,
+)
+def test_answer_to_a_read_without_the_object_never_means_that_it_is_gone(change: dict[str, Any]) -> None:
+    outcome = outcome_of(Read(POD, "why"), ok({**pod(), **change}), "serve", None)
+    assert (outcome.code, outcome.thing) == (0, None)
+
+
+def test_answer_to_an_event_never_matters_beyond_its_code() -> None:
+    emit = Emit(SET, "u", Event("Warning", "Failed", "Create", "note"))
+    assert outcome_of(emit, Answer(201, b"<html>"), "serve", None) == Outcome(201)
 
 
 def test_refusals_must_keep_code_words_and_wait() -> None:
