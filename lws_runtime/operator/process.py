@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 OLDEST_MINOR: Final = 27  # of Kubernetes 1: older ones ignore the start ordinal of StatefulSets
 _PATIENCE_S: Final = 30.0  # how long lists may take before it is said that they are waited for
 _ANSWERS_S: Final = 1.5
+_QUICK_S: Final = 10.0  # what a read or an event may take
+_WRITE_S: Final = 60.0  # as the API server has it: a write waits for webhooks of others, 30 s for each
 _STOP_S: Final = 3.0  # answers and the lease, with some air
 _MOST_REVIEWS: Final = 8
 _GC_THRESHOLD: Final = 100_000
@@ -167,6 +169,7 @@ class Leading:
             body=request.body,
             content_type=request.content_type,
             params=request.params,
+            timeout_s=_QUICK_S if isinstance(action, Read | Emit) else _WRITE_S,
             may_send=self._may_write,
         )
         outcome = outcome_of(action, answer, machine.name, machine.memory.lws)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -22,10 +22,12 @@ from aiohttp import web
 from loopback import Leases, answer, client_of, refusal, serving, until
 
 from lws_core import controller, names
-from lws_core.actions import Read, Ref
+from lws_core.actions import Action, Create, Delete, Emit, Event, PatchStatus, Read, Ref
 from lws_core.options import Options
+from lws_core.values import freeze_map
 from lws_runtime.kube import reflector
-from lws_runtime.kube.client import Client
+from lws_runtime.kube.client import Answer, Client
+from lws_runtime.kube.connection import Connection
 from lws_runtime.kube.lease import LeaseSettings
 from lws_runtime.operator import process
 from lws_runtime.operator.manager import Machine, Manager
@@ -368,6 +370,40 @@ def test_object_that_only_an_answer_has_shown_must_be_gone_with_the_next_list(
 
     run(api, body)
     assert told == [("GONE", "Service")]
+
+
+class Impatient(Client):
+    """Notes how long each request may take."""
+
+    patience_s: ClassVar[dict[str, float]] = {}
+
+    async def request(self, method: str, path: str, *, timeout_s: float = 10.0, **how: Any) -> Answer:
+        self.patience_s[f"{method} {path.rpartition('/')[2]}"] = timeout_s
+        return Answer(0)
+
+
+def test_writes_must_have_the_time_that_webhooks_of_others_may_take() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "default", "name": "serve"}}
+    ref = Ref("LeaderWorkerSet", "default", "serve")
+    actions: list[Action] = [
+        Create(freeze_map(service), "why"),
+        Delete(Ref("Pod", "default", "serve-0"), "u", "7", "Foreground", "why"),
+        PatchStatus(ref, "u", "7", freeze_map({}), "why"),
+        Read(Ref("Node", "", "n"), "why"),
+        Emit(ref, "u", Event("Normal", "Reason", "Action", "note")),
+    ]
+    client = Impatient(Connection("http://localhost"), user_agent="x")
+    leads = Leading(
+        client, Metrics(), options=Options(), namespaces=(), may_write=lambda: True, dry_run=False
+    )
+
+    async def send_all() -> None:
+        for action in actions:
+            await leads._send(Machine("default", "serve", controller.start(Options())), action)
+
+    asyncio.run(send_all())
+    writes = dict.fromkeys(("POST services", "DELETE serve-0", "PATCH status"), 60.0)
+    assert client.patience_s == {**writes, "GET n": 10.0, "POST events": 10.0}
 
 
 # -- signals
