@@ -66,6 +66,8 @@ class Slots:
 
     def _next_turn(self) -> bool:
         """Give a slot to the first of those who wait that may have one; whether there was one."""
+        if not self._free:
+            return False
         key = next((key for key in self._waiting if self._may_take(key)), None)
         if key is None:
             return False

@@ -154,3 +154,26 @@ def test_all_who_ask_must_be_served_whatever_is_cancelled() -> None:
         assert (slots._free, slots._held, slots._waiting) == (5, {}, {})
 
     asyncio.run(inner())
+
+
+def test_slot_that_is_given_back_never_costs_a_look_at_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, may_take = 0, Slots._may_take
+
+    def counted(slots: Slots, key: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return may_take(slots, key)
+
+    monkeypatch.setattr(Slots, "_may_take", counted)
+
+    async def inner() -> None:
+        slots = Slots(4)
+
+        async def use(key: int) -> None:
+            async with slots.one(key):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(use(key) for key in range(1000)))
+
+    asyncio.run(inner())
+    assert looks <= 1000 * (1 + 4)
