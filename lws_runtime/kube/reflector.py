@@ -4,7 +4,7 @@ Flow: a paged, consistent list, whose objects are told as seen page by page, and
 it as gone; then a watch from its resourceVersion, with bookmarks. A watch that ends, or that the network
 breaks, is taken up where it was, as long as that succeeds soon; one whose resourceVersion is too old (410),
 that says what makes no sense or that fails for longer is begun anew with a list. Failures in a row are
-followed by a back-off with jitter.
+followed by a back-off with jitter; a watch that was well for a few seconds ends the row.
 
 Guarantees: every object that exists is told at least once; each object's states are told in order; an object
 that is gone is told as gone, with the UID and the owner that it had; one that goes from one owner to another
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import sys
 import time
@@ -46,6 +47,7 @@ _FIRST_BACK_OFF_S: Final = 0.8
 _LONGEST_BACK_OFF_S: Final = 30.0
 _LONGEST_ASKED_S: Final = 300.0
 _LONGEST_LINE: Final = 32 * 2**20  # etcd takes objects of 1.5 MiB, unless it is told otherwise
+_WELL_S: Final = 5.0  # a watch that lived for so long is no failure: what follows it is a short wait
 _RESUMES: Final = 3  # failures in a row after which a watch is not taken up again, but begun with a list
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 
@@ -106,6 +108,7 @@ class Reflector:
         self._expected: dict[str, Identity] = {}
         self._version = ""
         self._trouble, self._told_at_s = "", 0.0
+        self._watches_since_s = math.inf
         self.synced = asyncio.Event()
         self.heard_at_s: float | None = None
         """Monotonic, of the last sign of life; of the beginning before the first. None: not begun."""
@@ -129,7 +132,7 @@ class Reflector:
         self.heard_at_s = time.monotonic()
         failures, is_listed = 0, False
         while True:
-            began_s, asked_s = time.monotonic(), 0.0
+            asked_s, self._watches_since_s = 0.0, math.inf
             try:
                 if not is_listed:
                     await self._list()
@@ -137,26 +140,28 @@ class Reflector:
                     self.synced.set()
                     is_listed = True
                 await self._watch()
-                if _is_long(began_s):
+                if self._has_watched(_WELL_S):
                     failures = 0
                     continue
                 failures += 1  # a server may end every watch at once
             except Expired as problem:
                 _log.info("listing %s again: %s", self.name, problem)
-                failures, is_listed = 1 + (0 if _is_long(began_s) else failures), False
+                failures, is_listed = 1 + (0 if self._has_watched(_LONGEST_BACK_OFF_S) else failures), False
                 if failures == 1:
                     continue
             except Refused as problem:
-                failures = 1 + (0 if _is_long(began_s) else failures)
+                failures = 1 + (0 if self._has_watched(_WELL_S) else failures)
                 is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
                 asked_s = problem.retry_after_s
                 if problem.is_unknown and self._optional:
                     self.synced.set()
                 self._say(f"{problem.code}: {problem}")
             except OSError as problem:
-                failures = 1 + (0 if _is_long(began_s) else failures)
+                was_well = self._has_watched(_WELL_S)
+                failures = 1 + (0 if was_well else failures)
                 is_listed = is_listed and failures < _RESUMES
-                self._say(str(problem) or type(problem).__name__)
+                if not was_well or self._is_silent():  # proxies cut watches in which little happens
+                    self._say(str(problem) or type(problem).__name__)
             await asyncio.sleep(pause_s(failures, asked_s))
 
     def expect(self, item: Object) -> None:
@@ -164,6 +169,13 @@ class Reflector:
         labels = item["metadata"].get("labels") or {}
         if _key(item) not in self._known and (not self._label or self._label in labels):
             self._expected[_key(item)] = _identity(item, self._label)
+
+    def _has_watched(self, seconds: float) -> bool:
+        """Whether the last watch lived for longer, so that earlier failures count no more."""
+        return time.monotonic() - self._watches_since_s > seconds
+
+    def _is_silent(self) -> bool:
+        return self.heard_at_s is not None and time.monotonic() - self.heard_at_s >= SILENCE_S
 
     def _say(self, trouble: str) -> None:
         """Tell a trouble once, and again from time to time while it lasts."""
@@ -230,7 +242,8 @@ class Reflector:
                 answer = Answer(stream.code, await stream.content.read(4096), stream.retry_after_s)
                 raise Expired(answer.message) if answer.code == 410 else Refused.by(answer)
             self._recovered()
-            self.heard_at_s = time.monotonic()  # where nothing happens, the next sign comes in a minute
+            # Where nothing happens, the next sign comes in a minute.
+            self.heard_at_s = self._watches_since_s = time.monotonic()
             lines = Lines(_LONGEST_LINE)
             async for piece in stream.content.iter_any():
                 self.heard_at_s = time.monotonic()
@@ -303,11 +316,6 @@ def pause_s(failures: int, asked_s: float) -> float:
 def _is_covered(version: str, listed: str) -> bool:
     """Whether a list is so new that it has an object of that version, unless that is gone."""
     return version.isdecimal() and listed.isdecimal() and int(version) <= int(listed)
-
-
-def _is_long(began_s: float) -> bool:
-    """Whether what began then went well for so long that earlier failures count no more."""
-    return time.monotonic() - began_s > _LONGEST_BACK_OFF_S
 
 
 def _page(answer: Answer) -> tuple[list[Object], str, str]:

@@ -274,6 +274,31 @@ def test_watches_that_end_at_once_never_are_asked_for_without_a_wait(hasty: list
     assert hasty[:4] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("end", [b"RESET", bookmark(11)], ids=["cut", "ended"])
+def test_watches_that_are_well_in_between_never_are_failures_in_a_row(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hasty: list[int], end: bytes
+) -> None:
+    """As a proxy cuts those in which nothing happens for a while."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(reflector_module, "_WELL_S", 0.02)
+    server = Server([page()], [[bookmark(11), *[b"\n"] * 10, end]])
+    follow(server, lambda told: len(server.watched) == 6)
+    assert len(server.listed) == 1
+    assert set(hasty) <= {1}
+    assert not any(record.name == reflector_module.__name__ for record in caplog.records)
+
+
+def test_lists_that_fail_slowly_must_be_failures_in_a_row(
+    monkeypatch: pytest.MonkeyPatch, hasty: list[int]
+) -> None:
+    """A list may take longer to fail than a watch must live to count."""
+    monkeypatch.setattr(reflector_module, "_WELL_S", 0.02)
+    monkeypatch.setattr(reflector_module, "_LONGEST_BACK_OFF_S", 0.0)
+    server = Server([refusal(503, "busy")])
+    follow(server, lambda told: len(server.listed) == 4)
+    assert hasty[:3] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "line",
     [
