@@ -21,6 +21,7 @@ import attrs
 import orjson
 
 from .client import Answer, Client
+from .reflector import REMIND_S
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Lease:
         self._seen: dict[str, Any] = {}
         self._seen_at_s = 0.0
         self._renewed_at_s = -1e9
-        self._told = ""
+        self._told, self._told_at_s = "", 0.0
         self._has_asked = False
 
     def may_write(self) -> bool:
@@ -71,7 +72,9 @@ class Lease:
                     await self._try()
             except TimeoutError:
                 break
-        _log.error("the lease %s is lost", self._settings.name)
+        _log.error(
+            "the lease %s is lost: %s", self._settings.name, self._told or "it was not renewed in time"
+        )
 
     async def release(self, at_most_s: float = 1.0) -> None:
         """Give the lease back, so that another process need not wait for it to end.
@@ -109,14 +112,17 @@ class Lease:
             return await self._create(asked_at_s)
         record = answer.json()
         if not answer.ok or not isinstance(record, dict):
-            self._say(f"cannot read the lease {self._settings.name}: {answer.message}")
+            self._warn(f"cannot read the lease {self._settings.name}: {answer.message}")
             return False
         if record.get("spec") != self._seen.get("spec"):
             self._seen_at_s = time.monotonic()
         self._seen = record
         if not self._is_ours(record) and not self._has_ended(record):
             self._renewed_at_s = -1e9
-            self._say(f"{_spec(record).get('holderIdentity')} leads: standing by")
+            standing_by = f"{_spec(record).get('holderIdentity')} leads: standing by"
+            if standing_by != self._told:
+                _log.info("%s", standing_by)
+            self._told = standing_by
             return False
         return await self._take(record, asked_at_s)
 
@@ -150,7 +156,7 @@ class Lease:
         """Note the answer to a write that makes or keeps the lease ours; whether it does."""
         record = answer.json()
         if not answer.ok or not isinstance(record, dict):
-            self._say(f"cannot {verb} the lease {self._settings.name}: {answer.message}")
+            self._warn(f"cannot {verb} the lease {self._settings.name}: {answer.message}")
             return False
         self._seen, self._seen_at_s = record, time.monotonic()
         self._renewed_at_s = asked_at_s  # the server's clock started no later than the request was sent
@@ -179,9 +185,12 @@ class Lease:
         duration_s = float(spec.get("leaseDurationSeconds") or self._settings.duration_s)
         return time.monotonic() - self._seen_at_s > duration_s
 
-    def _say(self, text: str) -> None:
-        if text != self._told:
-            _log.info("%s", text)
+    def _warn(self, text: str) -> None:
+        """Tell a trouble, and again from time to time while it lasts."""
+        now_s = time.monotonic()
+        if text != self._told or now_s - self._told_at_s >= REMIND_S:
+            _log.warning("%s", text)
+            self._told_at_s = now_s
         self._told = text
 
 

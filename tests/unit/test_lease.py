@@ -304,3 +304,50 @@ def test_what_stands_in_the_way_must_be_said_once(caplog: pytest.LogCaptureFixtu
         "other leads: standing by",
         "cannot read the lease lease: no",
     ]
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+
+
+def test_lease_that_cannot_be_had_must_be_said_again_from_time_to_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    leases = Leases(fails=lambda _: True)
+
+    async def body(client: Client) -> None:
+        acquiring = asyncio.create_task(
+            Lease(client, attrs.evolve(settings("me"), retry_period_s=50.0)).acquire()
+        )
+        await asyncio.sleep(1400)
+        acquiring.cancel()
+
+    run(leases, body)
+    assert [record.getMessage() for record in caplog.records] == ["cannot read the lease lease: no"] * 3
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("refused", "cannot read the lease lease: no"),
+        ("taken", "other leads: standing by"),
+        ("hung", "cannot read the lease lease: no answer within 0.5 s"),
+        ("stopped", "it was not renewed in time"),
+    ],
+)
+def test_lease_that_is_lost_must_be_said_with_the_reason(
+    caplog: pytest.LogCaptureFixture, how: str, words: str
+) -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        if how == "taken":
+            leases.renew("other")
+        leases.fails = lambda _: how == "refused"
+        leases.delay_s = 30.0 if how == "hung" else 0.0
+        if how == "stopped":
+            time.sleep(DEADLINE_S)
+        await asyncio.wait_for(lease.hold(), 2)
+
+    run(leases, body)
+    lost = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert lost == [f"the lease lease is lost: {words}"]
