@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import orjson
 
 from lws_core import names
@@ -110,14 +111,19 @@ class Leading:
         metrics.manager, metrics.reflectors = self.manager, [*self._reflectors, self._nodes]
 
     async def run(self) -> None:
-        """Follow and act until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            for reflector in self._reflectors:
-                tasks.create_task(reflector.run())
-            tasks.create_task(self.manager.run())
-            for namespace in self._namespaces:
-                tasks.create_task(self._begin(namespace))
+        """Follow and act until cancelled. Raises OSError where a dry run cannot print."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for reflector in self._reflectors:
+                    tasks.create_task(reflector.run())
+                tasks.create_task(self.manager.run())
+                for namespace in self._namespaces:
+                    tasks.create_task(self._begin(namespace))
+        except ExceptionGroup as problems:
+            if isinstance(problems.exceptions[0], OSError):
+                raise problems.exceptions[0] from None
+            raise
 
     async def _begin(self, namespace: str) -> None:
         """Let the sets of a namespace, or of all for "", have their turns once all is listed there."""
@@ -201,6 +207,7 @@ async def lead(
     lease = None if lease_settings is None or dry_run else Lease(client, lease_settings)
     leading: Leading | None = None
     tasks: list[asyncio.Task[None]] = []
+    done: set[asyncio.Task[None]] = set()
     try:
         if lease is not None:
             await lease.acquire()
@@ -225,7 +232,7 @@ async def lead(
             await leading.stop()
         if lease is not None:
             await lease.release()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        for ended in await asyncio.gather(*(set(tasks) - done), return_exceptions=True):
             if isinstance(ended, Exception):
                 _log.error("failed while it stopped", exc_info=ended)
 
@@ -393,7 +400,7 @@ async def until_signal(work: Awaitable[None], stopping: Callable[[], None] = lam
 
 
 def _print_line(line: str) -> None:
-    print(line, flush=True)
+    click.echo(line)
 
 
 def _number(text: object) -> int:
@@ -405,13 +412,15 @@ async def serve(settings: Settings, kubeconfig: str, stopping: Callable[[], None
     """Run the operator; True after a signal asked it to stop, False where the lease was lost or the operator
     itself failed, which is logged. `stopping` is called when a signal comes.
 
-    Raises NoCluster, and Unusable where the cluster will not do.
+    Raises NoCluster, Unusable where the cluster will not do, and OSError where a dry run cannot print.
     """
     try:
         return await until_signal(_serve(settings, kubeconfig), stopping)
     except (NoCluster, Unusable):
         raise
-    except Exception:
+    except Exception as problem:
+        if settings.dry_run and isinstance(problem, OSError):
+            raise
         _log.exception("a bug: the operator failed")
         return False
 

@@ -19,12 +19,13 @@ import attrs
 import pytest
 import yaml
 from aiohttp import web
+from building import a_set
 from loopback import Leases, answer, client_of, refusal, serving, until
 
 from lws_core import controller, names
 from lws_core.actions import Action, Create, Delete, Emit, Event, PatchStatus, Read, Ref
 from lws_core.options import Options
-from lws_core.values import freeze_map
+from lws_core.values import freeze_map, thaw
 from lws_runtime.kube import reflector
 from lws_runtime.kube.client import Answer, Client
 from lws_runtime.kube.connection import Connection
@@ -480,7 +481,9 @@ def kubeconfig(folder: Path, url: str, user: dict[str, Any] | None = None) -> Pa
     return path
 
 
-def launch(folder: Path, config: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
+def launch(
+    folder: Path, config: Path, *flags: str, out: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     settings = folder / "config.yaml"
     settings.write_text(
         yaml.safe_dump(
@@ -496,7 +499,7 @@ def launch(folder: Path, config: Path, *flags: str, **environment: str) -> subpr
     command += ["--kubeconfig", str(config), *flags]
     return subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "ENABLE_WEBHOOKS": "false", **environment},
@@ -631,6 +634,33 @@ def test_process_must_say_in_one_line_why_a_cluster_cannot_be_used(
     assert err.startswith("error: ")
     assert words in err
     assert "secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("output", "end"),
+    [
+        ("pipe", (141, "")),
+        ("/dev/full", (74, "error: the output cannot be written: No space left on device\n")),
+    ],
+)
+def test_dry_run_must_end_as_other_commands_where_it_cannot_print(
+    tmp_path: Path, server: tuple[Api, str], output: str, end: tuple[int, str]
+) -> None:
+    api, url = server
+    metadata = {"namespace": "default", "name": "serve", "uid": "u", "generation": 1, "resourceVersion": "4"}
+    item = thaw(a_set(metadata=metadata))
+    api.answers[f"{SETS}/leaderworkersets"] = lambda: answer(
+        {"metadata": {"resourceVersion": "5"}, "items": [item]}
+    )
+    if output == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(output, os.O_WRONLY)
+    started = launch(tmp_path, kubeconfig(tmp_path, url), "--dry-run", "--zap-log-level=panic", out=writing)
+    os.close(writing)
+    code, _, err = end_of(started)
+    assert (code, err) == end
 
 
 def test_process_must_log_a_bug_with_its_traceback_and_end_with_1(
