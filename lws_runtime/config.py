@@ -332,7 +332,7 @@ class _Reader:
         return Settings(
             webhook=self._webhook(),
             leader_election=self._leader_election(),
-            metrics=MetricsSettings(self._address("metrics.bindAddress", ":8443")),
+            metrics=MetricsSettings(self._port("metrics.bindAddress", ":8443")),
             health=self._health(),
             tls=self._tls(),
             certificates=self._certificates(),
@@ -396,7 +396,7 @@ class _Reader:
 
     def _health(self) -> HealthSettings:
         found = HealthSettings(
-            self._address("health.healthProbeBindAddress", ":8081"),
+            self._port("health.healthProbeBindAddress", ":8081"),
             self._endpoint("health.readinessEndpointName", "/readyz"),
             self._endpoint("health.livenessEndpointName", "/healthz"),
         )
@@ -501,6 +501,10 @@ class _Reader:
             self._fault(path, "Invalid", "must be greater than 0", text)
             return default_s
         return found_s
+
+    def _port(self, path: str, default: str) -> Address | None:
+        """Where to listen; in a dry run nowhere by default, as it runs beside other things."""
+        return self._address(path, "0" if self._switch("lws.dryRun", False) else default)
 
     def _address(self, path: str, default: str) -> Address | None:
         text = self._text(path, default)

@@ -78,6 +78,15 @@ def document(**fields: Any) -> FrozenMap[Json]:
     return freeze_map({"apiVersion": API_VERSION, "kind": KIND, **fields})
 
 
+def test_dry_run_never_listens_anywhere_unless_it_is_told_to() -> None:
+    """It runs beside an operator, on a machine with other things, and twice at once."""
+    found = load_settings(None, {"dry-run": True, "metrics-bind-address": ":1"}, {})
+    assert (found.metrics.address, found.health.address) == (Address("", 1), None)
+    found = read_settings(document(lws={"dryRun": True}, health={"healthProbeBindAddress": ":2"}))
+    assert (found.metrics.address, found.health.address) == (None, Address("", 2))
+    assert load_settings(None, {"dry-run": False}, {}).metrics.address == Address("", 8443)
+
+
 def faults(**fields: Any) -> tuple[str, ...]:
     with pytest.raises(BadConfiguration) as raised:
         read_settings(document(**fields))
