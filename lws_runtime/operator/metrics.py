@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+import attrs
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,16 +23,92 @@ from lws_core.bits import below, indexes
 from lws_core.memory import Memory
 from lws_core.sights import Outcome
 from lws_runtime.kube.reflector import Reflector
+from lws_runtime.kube.resources import RESOURCES
 
 from .manager import Key, Machine, Manager, Watcher
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _TURN_S: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _LOAD_S: Final = (1, 3, 10, 30, 60, 120, 300, 600, 1200, 2400, 4800)
+_NODES: Final = RESOURCES["Node"].plural  # nothing waits for them: not listed, they hold up no namespace
 _ROLLOUT_S: Final = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
-class Metrics(Watcher, Collector):
+@attrs.frozen
+class Followed:
+    """What a reflector follows, how long ago it was last heard, and whether all was listed once."""
+
+    resource: str
+    namespace: str
+    age_s: float
+    is_listed: bool
+
+
+@attrs.frozen(eq=False)
+class Snapshot(Collector):
+    """What there is to tell at one moment: values, and counters with locks, so that any thread may read it.
+    With thousands of sets to write it down takes seconds."""
+
+    counted: CollectorRegistry
+    leads: bool
+    depth: int
+    followed: tuple[Followed, ...]
+    memories: Mapping[Key, Memory]
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        own = CollectorRegistry()
+        own.register(self)
+        return generate_latest(self.counted) + generate_latest(own)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: no other collector is in the registry, and names need no check."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """What is counted when it is asked for."""
+        yield _gauge("lws_leader", "Whether this process leads.", (), {(): float(self.leads)})
+        yield _gauge("lws_queue_depth", "Sets that wait for their turn.", (), {(): float(self.depth)})
+        ages: dict[tuple[str, ...], float] = {}
+        for one in self.followed:
+            ages[one.resource,] = max(one.age_s, ages.get((one.resource,), 0.0))
+        yield _gauge(
+            "lws_watch_age_seconds",
+            "Time since a watch was last heard, the longest of all namespaces.",
+            ("resource",),
+            ages,
+        )
+        missing: dict[tuple[str, ...], float] = {
+            (one.namespace, one.resource): 1.0
+            for one in self.followed
+            if not one.is_listed and one.resource != _NODES
+        }
+        yield _gauge(
+            "lws_not_listed",
+            "What has not been listed once: nothing is done in the namespace.",
+            ("namespace", "resource"),
+            missing,
+        )
+        yield from self._of_sets()
+
+    def _of_sets(self) -> Iterator[Metric]:
+        groups: dict[tuple[str, ...], float] = {}
+        rolling: dict[tuple[str, ...], float] = {}
+        stalled: dict[tuple[str, ...], float] = {}
+        for key, memory in self.memories.items():
+            if memory.lws is None:
+                continue
+            groups |= {(*key, state): float(count) for state, count in _states(memory).items()}
+            rolling[key] = float(_is_true(memory, names.UPDATE_IN_PROGRESS))
+            condition = memory.lws.status.condition(names.STALLED)
+            if condition is not None and condition.is_true:
+                stalled[(*key, condition.reason)] = 1.0
+        yield _gauge("lws_groups", "Groups by state.", ("namespace", "name", "state"), groups)
+        yield _gauge("lws_rollout_in_progress", "Whether a set rolls out.", ("namespace", "name"), rolling)
+        yield _gauge("lws_stalled", "Sets that stall.", ("namespace", "name", "reason"), stalled)
+
+
+class Metrics(Watcher):
     """All metrics of one operator process."""
 
     def __init__(self) -> None:
@@ -81,11 +158,23 @@ class Metrics(Watcher, Collector):
         self.manager: Manager | None = None
         self.reflectors: Iterable[Reflector] = ()
         self.leads: Callable[[], bool] = lambda: False
-        self._registry.register(self)
 
-    def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def snapshot(self) -> Snapshot:
+        """All that is told of this moment."""
+        manager = self.manager
+        return Snapshot(
+            counted=self._registry,
+            leads=self.leads(),
+            depth=0 if manager is None else manager.depth,
+            followed=tuple(
+                [
+                    Followed(one.name, one.namespace, time.monotonic() - one.heard_at_s, one.synced.is_set())
+                    for one in self.reflectors
+                    if one.heard_at_s is not None
+                ]
+            ),
+            memories={} if manager is None else {key: one.memory for key, one in manager.machines.items()},
+        )
 
     def requested(self, verb: str, path: str, code: int) -> None:
         """A request was answered."""
@@ -144,63 +233,6 @@ class Metrics(Watcher, Collector):
             self._began_s.setdefault(key, time.monotonic())
         elif key in self._began_s and _is_true(memory, names.AVAILABLE):
             self._rollouts.labels(*key).observe(time.monotonic() - self._began_s.pop(key))
-
-    def _followed(self) -> dict[str, list[Reflector]]:
-        """The reflectors at work by what they follow: one for each namespace."""
-        found: dict[str, list[Reflector]] = {}
-        for reflector in self.reflectors:
-            if reflector.heard_at_s is not None:
-                found.setdefault(reflector.name, []).append(reflector)
-        return found
-
-    def collect(self) -> Iterator[Metric]:
-        """What is counted when it is asked for."""
-        machines = {} if self.manager is None else self.manager.machines
-        yield _gauge("lws_leader", "Whether this process leads.", (), {(): float(self.leads())})
-        yield _gauge(
-            "lws_queue_depth",
-            "Sets that wait for their turn.",
-            (),
-            {(): float(0 if self.manager is None else self.manager.depth)},
-        )
-        now_s = time.monotonic()
-        ages: dict[tuple[str, ...], float] = {
-            (name,): max(now_s - r.heard_at_s for r in found if r.heard_at_s is not None)
-            for name, found in self._followed().items()
-        }
-        yield _gauge(
-            "lws_watch_age_seconds",
-            "Time since a watch was last heard, the longest of all namespaces.",
-            ("resource",),
-            ages,
-        )
-        missing: dict[tuple[str, ...], float] = {
-            (reflector.namespace, reflector.name): 1.0
-            for reflectors in self._followed().values()
-            for reflector in reflectors
-            if not reflector.synced.is_set()
-        }
-        yield _gauge(
-            "lws_not_listed",
-            "What has not been listed once: nothing is done in the namespace.",
-            ("namespace", "resource"),
-            missing,
-        )
-        groups: dict[tuple[str, ...], float] = {}
-        rolling: dict[tuple[str, ...], float] = {}
-        stalled: dict[tuple[str, ...], float] = {}
-        for key, machine in machines.items():
-            memory = machine.memory
-            if memory.lws is None:
-                continue
-            groups |= {(*key, state): float(count) for state, count in _states(memory).items()}
-            rolling[key] = float(_is_true(memory, names.UPDATE_IN_PROGRESS))
-            condition = memory.lws.status.condition(names.STALLED)
-            if condition is not None and condition.is_true:
-                stalled[(*key, condition.reason)] = 1.0
-        yield _gauge("lws_groups", "Groups by state.", ("namespace", "name", "state"), groups)
-        yield _gauge("lws_rollout_in_progress", "Whether a set rolls out.", ("namespace", "name"), rolling)
-        yield _gauge("lws_stalled", "Sets that stall.", ("namespace", "name", "reason"), stalled)
 
 
 def _gauge(

@@ -541,7 +541,7 @@ async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, s
     try:
         port = await serve_metrics(
             settings.metrics.address,
-            metrics.render,
+            metrics.snapshot,
             tls=metrics_context(settings.tls),
             allowed=TokenReviews(client),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from lws_runtime.config import Address
 from lws_runtime.kube.client import Client
 from lws_runtime.operator.health import serve_metrics, serve_probes
 from lws_runtime.operator.manager import Machine, Manager
-from lws_runtime.operator.metrics import Metrics
+from lws_runtime.operator.metrics import Metrics, Snapshot
 from lws_runtime.operator.process import TokenReviews
 from lws_runtime.operator.self_signed import metrics_context
 from lws_runtime.tls import TlsSettings
@@ -88,7 +89,7 @@ def recreation() -> Delete:
 
 
 def families(metrics: Metrics) -> dict[str, Any]:
-    found = list(text_string_to_metric_families(metrics.render().decode()))
+    found = list(text_string_to_metric_families(metrics.snapshot().text().decode()))
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
 
 
@@ -129,11 +130,28 @@ def test_labels_must_be_those_in_the_documentation() -> None:
 
 
 def value(metrics: Metrics, series: str, /, **labels: str) -> float | None:
-    for family in text_string_to_metric_families(metrics.render().decode()):
+    for family in text_string_to_metric_families(metrics.snapshot().text().decode()):
         for sample in family.samples:
             if sample.name == series and sample.labels == labels:
                 return sample.value
     return None
+
+
+def test_nodes_never_count_as_what_holds_up_a_namespace() -> None:
+    """Nothing waits until they are listed."""
+
+    @attrs.define
+    class Followed:
+        name: str
+        namespace: str = ""
+        synced: asyncio.Event = attrs.Factory(asyncio.Event)
+        heard_at_s: float = attrs.Factory(time.monotonic)
+
+    metrics = Metrics()
+    metrics.reflectors = [Followed("nodes"), Followed("pods")]  # type: ignore[list-item]
+    assert value(metrics, "lws_not_listed", namespace="", resource="pods") == 1
+    assert value(metrics, "lws_not_listed", namespace="", resource="nodes") is None
+    assert value(metrics, "lws_watch_age_seconds", resource="nodes") is not None
 
 
 def test_groups_must_each_count_in_one_state() -> None:
@@ -177,9 +195,9 @@ def test_recreations_must_be_counted_once_they_are_carried_out() -> None:
 def test_series_of_a_set_never_outlive_it() -> None:
     metrics = filled()
     assert metrics.manager is not None
-    assert b'name="serve"' in metrics.render()
+    assert b'name="serve"' in metrics.snapshot().text()
     metrics.forgotten(metrics.manager.machines.pop(("default", "serve")))
-    assert b'name="serve"' not in metrics.render()
+    assert b'name="serve"' not in metrics.snapshot().text()
     metrics.forgotten(machine_of(controller.start(), "never-seen"))
 
 
@@ -218,7 +236,7 @@ async def scrape(port: int, **headers: str) -> int:
 
 async def with_reviews(client: Client, *tokens: str | None, tls: TlsSettings = TlsSettings()) -> list[int]:  # noqa: B008
     port = await serve_metrics(
-        Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(tls), allowed=TokenReviews(client)
+        Address("127.0.0.1", 0), Metrics().snapshot, tls=metrics_context(tls), allowed=TokenReviews(client)
     )
     try:
         headers = [{} if token is None else {"Authorization": token} for token in tokens]
@@ -233,6 +251,21 @@ def scraped(judge: Judge, *tokens: str | None) -> list[int]:
             return await with_reviews(client, *tokens)
 
     return asyncio.run(run())
+
+
+def test_scrape_never_holds_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of sets it takes seconds to write down."""
+    threads: list[threading.Thread] = []
+    text = Snapshot.text
+
+    def noted(snapshot: Snapshot) -> bytes:
+        threads.append(threading.current_thread())
+        return text(snapshot)
+
+    monkeypatch.setattr(Snapshot, "text", noted)
+    assert scraped(Judge(), "Bearer good") == [200]
+    assert threading.main_thread() not in threads
+    assert len(threads) == 1
 
 
 def test_metrics_must_be_read_by_those_alone_who_may() -> None:
@@ -326,7 +359,7 @@ def test_mounted_certificate_that_is_renewed_must_be_served_to_new_connections(t
     async def run() -> None:
         first = put()
         tls = metrics_context(TlsSettings(), tmp_path)
-        port = await serve_metrics(Address("127.0.0.1", 0), lambda: b"", tls=tls, allowed=nobody)
+        port = await serve_metrics(Address("127.0.0.1", 0), Metrics().snapshot, tls=tls, allowed=nobody)
         try:
             assert await served(port.number) == first
             second = put()
@@ -372,7 +405,7 @@ def test_servers_never_wait_long_for_an_answer_when_they_end() -> None:
 
     async def run() -> float:
         port = await serve_metrics(
-            Address("127.0.0.1", 0), Metrics().render, tls=metrics_context(TlsSettings()), allowed=hang
+            Address("127.0.0.1", 0), Metrics().snapshot, tls=metrics_context(TlsSettings()), allowed=hang
         )
         asking = asyncio.create_task(scrape(port.number, Authorization="Bearer x"))
         await asyncio.sleep(0.2)

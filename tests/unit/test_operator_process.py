@@ -264,7 +264,7 @@ def test_namespace_that_cannot_be_listed_never_holds_up_another(
         api.answers[f"/api/v1/namespaces/b/{kind}"] = lambda: refusal(403, "forbidden")
 
     def missing(metrics: Metrics) -> int:
-        return metrics.render().count(b'lws_not_listed{namespace="b",resource=')
+        return metrics.snapshot().text().count(b'lws_not_listed{namespace="b",resource=')
 
     async def body(client: Client) -> None:
         metrics = Metrics()

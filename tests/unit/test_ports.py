@@ -15,6 +15,7 @@ from lws_runtime import ports
 from lws_runtime.config import Address
 from lws_runtime.operator import health
 from lws_runtime.operator.health import serve_metrics, serve_probes
+from lws_runtime.operator.metrics import Metrics
 from lws_runtime.operator.self_signed import metrics_context
 from lws_runtime.ports import Bounds, Handler, Port, open_port
 from lws_runtime.tls import TlsSettings
@@ -57,7 +58,7 @@ async def metrics() -> Port:
     async def anybody(_: str) -> int:
         return 200
 
-    return await serve_metrics(HERE, lambda: b"some", tls=metrics_context(TlsSettings()), allowed=anybody)
+    return await serve_metrics(HERE, Metrics().snapshot, tls=metrics_context(TlsSettings()), allowed=anybody)
 
 
 def trusting() -> ssl.SSLContext:
@@ -113,7 +114,7 @@ def test_metrics_must_be_answered_however_many_connections_are_held_open(shakes_
     async def body(port: Port) -> None:
         held = [await connect(port, trusting() if shakes_hands else None) for _ in range(4 * MOST)]
         await settled(port, MOST)
-        assert (await ask(port, "/metrics", trusting())).endswith("some")
+        assert (await ask(port, "/metrics", trusting())).endswith("lws_stalled gauge\n")
         assert port.guests <= MOST
         assert await is_closed(held[0])
 
