@@ -118,9 +118,10 @@ class Reflector:
         """The plural of what is followed."""
         return self._resource.plural
 
-    def follows(self, kind: str, namespace: str) -> bool:
-        """Whether objects of that kind in that namespace are followed here."""
-        return kind == self._resource.kind and self.namespace in ("", namespace)
+    @property
+    def kind(self) -> str:
+        """The kind of what is followed."""
+        return self._resource.kind
 
     def knows(self, namespace: str, name: str) -> bool:
         """Whether it will be told when the object of this name is gone."""

@@ -71,6 +71,7 @@ class Machine:
     rests: bool = False
     printed: frozenset[str] = frozenset()  # in a dry run: what the last look wanted
     reading: set[Ref] = attrs.Factory(set)  # in a dry run: what is being read
+    nodes: dict[str, Sight | dict[str, Any]] = attrs.Factory(dict)  # told of while they are read
 
     @property
     def key(self) -> Key:
@@ -154,6 +155,10 @@ class Manager:
             sight = Gone(obj["kind"], metadata["name"], metadata["uid"], version)
         for machine in self._concerned(obj):
             machine.inbox.append(sight)
+            if machine.rests and len(machine.inbox) % _MOST_SIGHTS_AT_REST == 0:
+                machine.inbox = _newest(machine.inbox)
+            if obj["kind"] == "Node" and _reads_node(machine, obj["metadata"]["name"]):
+                machine.nodes[obj["metadata"]["name"]] = sight
             self._enqueue(machine)
 
     def all_listed(self, namespace: str = "") -> None:
@@ -172,7 +177,7 @@ class Manager:
         metadata = obj["metadata"]
         if obj["kind"] == "Node":
             for machine in list(self.machines.values()):
-                if metadata["name"] in machine.memory.nodes:
+                if metadata["name"] in machine.memory.nodes or _reads_node(machine, metadata["name"]):
                     yield machine
             return
         labels = metadata.get("labels") or {}
@@ -279,6 +284,7 @@ class Manager:
     def _start(self, machine: Machine, action: Action) -> None:
         if isinstance(action, Read) and action.ref.kind == "Node":
             self._want_nodes()
+            machine.nodes.pop(action.ref.name, None)  # told of after an earlier answer
         if isinstance(action, Emit):
             if self._events_waiting >= _MOST_EVENTS_WAITING:
                 self._watcher.dropped()
@@ -302,6 +308,8 @@ class Manager:
         machine.reading.discard(action.ref)
         if outcome is not None:
             machine.inbox.append(Answered(action, outcome))
+            if action.ref.kind == "Node" and action.ref.name in machine.nodes:
+                machine.inbox.append(machine.nodes.pop(action.ref.name))  # the answer may be older
             self._enqueue(machine)
 
     async def _try(self, machine: Machine, action: Action) -> Outcome | None:
@@ -357,6 +365,10 @@ def _observe(machine: Machine, item: Sight | dict[str, Any], now_s: float) -> Me
         return controller.observe(memory, item, now_s)
     thing = read(item, machine.name, memory.lws)
     return memory if thing is None else controller.observe(memory, Seen(thing), now_s)
+
+
+def _reads_node(machine: Machine, name: str) -> bool:
+    return f"Read Node {name}" in machine.memory.pending
 
 
 def _newest(inbox: deque[Sight | dict[str, Any]]) -> deque[Sight | dict[str, Any]]:

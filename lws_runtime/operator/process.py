@@ -108,7 +108,9 @@ class Leading:
         self._nodes = Reflector(client, RESOURCES["Node"], self.manager.see)
         self._tasks: asyncio.TaskGroup | None = None
         self._follows_nodes = False
-        metrics.manager, metrics.reflectors = self.manager, [*self._reflectors, self._nodes]
+        followers = (*self._reflectors, self._nodes)
+        self._followers = {(follower.kind, follower.namespace): follower for follower in followers}
+        metrics.manager, metrics.reflectors = self.manager, followers
 
     async def run(self) -> None:
         """Follow and act until cancelled. Raises OSError where a dry run cannot print."""
@@ -154,10 +156,11 @@ class Leading:
             self._tasks.create_task(self._nodes.run())
 
     def _is_followed(self, kind: str, namespace: str, name: str) -> bool:
-        return any(
-            reflector.follows(kind, namespace) and reflector.knows(namespace, name)
-            for reflector in self._reflectors
-        )
+        follower = self._follower(kind, namespace)
+        return follower is not None and follower.knows(namespace, name)
+
+    def _follower(self, kind: str, namespace: str) -> Reflector | None:
+        return self._followers.get((kind, namespace)) or self._followers.get((kind, ""))
 
     async def stop(self) -> None:
         """Let what has been sent be answered."""
@@ -186,9 +189,9 @@ class Leading:
     def _expect(self, action: Create | Read, shown: dict[str, Any]) -> None:
         """Let whoever follows the kind know of an object that it may have missed from its beginning to its
         end: nothing else would ever tell that it is gone."""
-        for reflector in self._reflectors:
-            if reflector.follows(action.ref.kind, action.ref.namespace):
-                reflector.expect(shown)
+        follower = self._follower(action.ref.kind, action.ref.namespace)
+        if follower is not None:
+            follower.expect(shown)
 
 
 async def lead(

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -19,9 +19,9 @@ from lws_core import controller, names
 from lws_core.actions import Action, Create, Emit, Event, PatchStatus, Read, Ref
 from lws_core.controller import Look
 from lws_core.memory import Memory
-from lws_core.observed import Child
+from lws_core.observed import Child, Node
 from lws_core.sights import Outcome
-from lws_core.values import evolve, thaw
+from lws_core.values import evolve, freeze_map, thaw
 from lws_runtime.operator import manager as manager_module
 from lws_runtime.operator.manager import Machine, Manager, Watcher
 
@@ -372,6 +372,9 @@ def test_inbox_of_a_set_at_rest_never_grows_without_bound(
         assert len(inbox) == 2
         assert isinstance(inbox[0], dict)
         assert inbox[0]["metadata"]["resourceVersion"] == "199"
+        for version in range(200, 300):  # in one long rest
+            manager.see("SEEN", stored("bad", version))
+        assert len(manager.machines["default", "bad"].inbox) <= 6
 
     run(body)
 
@@ -572,6 +575,35 @@ def test_nodes_must_be_asked_for_only_when_they_matter(monkeypatch: pytest.Monke
         assert asked == ["nodes"]
 
     run(body, cluster, want_nodes=lambda: asked.append("nodes"))
+
+
+@pytest.mark.parametrize("happened", ["SEEN", "GONE"])
+def test_node_that_changes_while_it_is_read_must_be_known_as_it_is_now(
+    happened: Literal["SEEN", "GONE"],
+) -> None:
+    """The answer may have left the server before."""
+    metadata = {"name": "n", "uid": "u", "resourceVersion": "6", "labels": {}}
+    unready = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+
+    @attrs.define
+    class Late(Cluster):
+        async def send(self, machine: Machine, action: Action) -> Outcome:
+            manager.see(happened, {"kind": "Node", "metadata": metadata, "status": unready})
+            return Outcome(200, Node("n", freeze_map({"zone": "a"}), ready=True))
+
+    async def body(of: Manager) -> None:
+        nonlocal manager
+        manager = of
+        read = Read(Ref("Node", "", "n"), "is it there")
+        machine = manager._machine("default", "one")
+        machine.memory = evolve(machine.memory, pending=machine.memory.pending.with_("Read Node n", read))
+        manager._start(machine, read)
+        await until(lambda: not machine.memory.pending)
+        assert not machine.memory.nodes["n"].ready
+        assert machine.nodes == {}
+
+    manager: Manager
+    run(body, Late())
 
 
 # -- dry runs

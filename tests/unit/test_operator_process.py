@@ -407,6 +407,31 @@ def test_writes_must_have_the_time_that_webhooks_of_others_may_take() -> None:
     assert client.patience_s == {**writes, "GET n": 10.0, "POST events": 10.0}
 
 
+def test_node_that_only_a_read_has_shown_must_be_gone_with_the_next_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[str, str]] = []
+    metadata = {"name": "n", "uid": "1", "resourceVersion": "3"}
+    api = Api(answers={"/api/v1/nodes/n": lambda: answer({"kind": "Node", "metadata": metadata})})
+    monkeypatch.setattr(Manager, "see", lambda _, happened, item: told.append((happened, item["kind"])))
+
+    async def body(client: Client) -> None:
+        leads = Leading(
+            client, Metrics(), options=Options(), namespaces=("a",), may_write=lambda: True, dry_run=False
+        )
+        machine = Machine("default", "serve", controller.start(Options()))
+        await leads._send(machine, Read(Ref("Node", "", "n"), "is it there"))
+        work = asyncio.create_task(leads.run())
+        await until(lambda: leads.manager.has_listed("a"))
+        leads._want_nodes()
+        await until(lambda: told)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert told == [("GONE", "Node")]
+
+
 # -- signals
 
 
