@@ -30,6 +30,7 @@ from .plugin import ExecPlugin, NoCluster, load_certificate
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_AGE_S: Final = 60.0  # how long a token file is believed before it is read again
+_IMPERSONATION: Final = ("as", "as-uid", "as-groups", "as-user-extra")
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[\w+/=\s]+-----END CERTIFICATE-----")
 
 
@@ -230,6 +231,11 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
     cluster = config.entry("clusters", "cluster", of_cluster)
     named = context.fields.get("user")
     user = config.entry("users", "user", named) if named else _Entry({}, cluster.path)
+    for field in _IMPERSONATION:
+        if user.fields.get(field):
+            raise NoCluster(
+                f"kubeconfig {user.path}: users[{named}].user.{field}: nobody can be impersonated"
+            )
     server = _url(cluster, of_cluster, "server")
     proxy = _url(cluster, of_cluster, "proxy-url") if cluster.fields.get("proxy-url") else ""
     tls = _tls(cluster, user) if server.startswith("https") else None
@@ -253,7 +259,9 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
 
 def _plugin(user: _Entry, context: str, cluster: _Entry, tls: ssl.SSLContext | None) -> Credentials | None:
     if "exec" in user.fields:
-        return ExecPlugin(as_map(user.fields["exec"]), user.path, cluster.fields, tls)
+        authority = b"" if tls is None else _bytes(cluster, "certificate-authority")
+        inline = {"certificate-authority-data": base64.b64encode(authority).decode()} if authority else {}
+        return ExecPlugin(as_map(user.fields["exec"]), user.path, {**cluster.fields, **inline}, tls)
     return AuthProvider(user.path, context) if "auth-provider" in user.fields else None
 
 
@@ -264,7 +272,9 @@ def _tls(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
         if cluster.fields.get("insecure-skip-tls-verify") is True:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         certificate, key = _bytes(user, "client-certificate"), _bytes(user, "client-key")
-        if certificate and key:
+        if certificate and not key:
+            raise ValueError("client-certificate needs client-key")
+        if certificate:
             load_certificate(context, certificate, key)
     except (OSError, ValueError, binascii.Error) as problem:
         raise NoCluster(f"kubeconfig {user.path}: certificates: {problem}") from None

@@ -20,11 +20,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from lws_core.values import as_list, as_map, freeze
+from lws_core.values import as_list, as_map, freeze, thaw
 
 _LONGEST_RUN_S: Final = 60.0
 _EARLY_S: Final = 10.0  # what expires so soon is replaced already
 _MOST_OFTEN_S: Final = 5.0  # a refusal of what is younger is no reason to run again
+_EXTENSION: Final = "client.authentication.k8s.io/exec"
+_TOLD: Final = (
+    "server",
+    "tls-server-name",
+    "insecure-skip-tls-verify",
+    "certificate-authority-data",
+    "proxy-url",
+    "disable-compression",
+)
 _NEVER: Final = float("inf")
 
 
@@ -33,7 +42,8 @@ class NoCluster(Exception):
 
 
 class ExecPlugin:
-    """One plugin, and what it gave last. `tls` is given the client certificate, where it gives one."""
+    """One plugin, and what it gave last. `cluster`: the fields of the kubeconfig's cluster, its authority
+    inline. `tls` is given the client certificate, where the plugin gives one."""
 
     def __init__(
         self,
@@ -136,17 +146,21 @@ class ExecPlugin:
     def _environment(self) -> dict[str, str]:
         wanted: dict[str, Any] = {"interactive": False}
         if self._config.get("provideClusterInfo") is True:
-            wanted["cluster"] = {
-                name: self._cluster[name]
-                for name in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
-                if name in self._cluster
-            } | {"certificate-authority-data": self._cluster.get("certificate-authority-data")}
+            wanted["cluster"] = self._told_of_cluster()
         info = {"apiVersion": self._version, "kind": "ExecCredential", "spec": wanted}
         given = {
             str(as_map(one).get("name")): str(as_map(one).get("value"))
             for one in as_list(self._config.get("env"))
         }
         return {**os.environ, **given, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+
+    def _told_of_cluster(self) -> dict[str, Any]:
+        """What kubectl tells: some fields, and what an extension holds for the plugin."""
+        told = {name: self._cluster[name] for name in _TOLD if name in self._cluster}
+        for one in as_list(self._cluster.get("extensions")):
+            if as_map(one).get("name") == _EXTENSION:
+                told["config"] = thaw(as_map(one).get("extension"))
+        return told
 
     def _failed(self, how: str) -> NoCluster:
         return NoCluster(f"kubeconfig {self._path}: the plugin {self._config.get('command')!r} {how}")

@@ -241,6 +241,12 @@ def test_pods_authority_without_a_certificate_never_means_any(
         ({"cluster": {"proxy-url": ["http://p"]}}, "proxy-url is no URL"),
         ({"cluster": {"certificate-authority": "missing.crt"}}, "certificates: "),
         ({"cluster": {"certificate-authority-data": "c2VjcmV0"}}, "certificates: "),
+        (
+            {"user": {"client-certificate-data": "c2VjcmV0"}},
+            "certificates: client-certificate needs client-key",
+        ),
+        ({"user": {"as": "somebody"}}, "users[u].user.as: nobody can be impersonated"),
+        ({"user": {"as-groups": ["some"]}}, "users[u].user.as-groups: nobody can be impersonated"),
         ({"user": {"client-certificate-data": "%%%", "client-key-data": "secret"}}, "certificates: "),
     ],
 )
@@ -324,6 +330,31 @@ def test_plugin_must_be_told_what_is_wanted(tmp_path: Path) -> None:
     more = {"args": ["arg"], "env": [{"name": "EXTRA", "value": "x"}], "provideClusterInfo": True}
     found = with_plugin(tmp_path, "./plugin", **more)
     assert headers(found) == {"Authorization": f"Bearer x|arg|{SERVER}|"}
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_plugin_must_be_told_of_the_cluster_as_kubectl_does(tmp_path: Path, inline: bool) -> None:
+    body = (
+        f"open({str(tmp_path / 'info')!r}, 'w').write(os.environ['KUBERNETES_EXEC_INFO'])\n"
+        f"print(json.dumps({{'apiVersion': {API!r}, 'status': {{'token': 'x'}}}}))"
+    )
+    exec_ = {"apiVersion": API, "command": plugin_file(tmp_path, body), "provideClusterInfo": True}
+    certificate, _ = self_signed("x", now_s=time.time())
+    data = b64encode(certificate).decode()
+    (tmp_path / "ca.crt").write_bytes(certificate)
+    authority = {"certificate-authority-data": data} if inline else {"certificate-authority": "ca.crt"}
+    extensions = [
+        {"name": "other", "extension": {"x": "y"}},
+        {"name": "client.authentication.k8s.io/exec", "extension": {"audience": ["a"]}},
+    ]
+    cluster = {**authority, "tls-server-name": "kube", "extensions": extensions}
+    asyncio.run(connect(kubeconfig(tmp_path, user={"exec": exec_}, cluster=cluster)).prepare())
+    assert json.loads((tmp_path / "info").read_text())["spec"]["cluster"] == {
+        "server": SERVER,
+        "tls-server-name": "kube",
+        "certificate-authority-data": data,
+        "config": {"audience": ["a"]},
+    }
 
 
 def test_plugin_must_run_again_when_its_token_expires_or_is_refused(
