@@ -10,6 +10,7 @@ and a file is read without anything done yet.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -317,6 +318,15 @@ def _with(document: FrozenMap[Json], path: list[str], value: Json) -> FrozenMap[
     return document.with_(path[0], _with(inner if isinstance(inner, FrozenMap) else EMPTY, path[1:], value))
 
 
+def _is_host(text: str) -> bool:
+    """Whether a host may be called so: to look up another is an error of Python's own."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return "\0" not in text
+
+
 # -- from a document to settings
 
 
@@ -352,7 +362,7 @@ class _Reader:
             progress_deadline_s=self._duration_s("lws.progressDeadline", default.progress_deadline_s),
             stuck_after_s=self._duration_s("lws.stuckAfter", default.stuck_after_s),
             foreign_object_interval_s=self._duration_s(
-                "lws.foreignObjectInterval", default.foreign_object_interval_s
+                "lws.foreignObjectInterval", default.foreign_object_interval_s, least="1s"
             ),
             status_interval_s=self._duration_s("lws.statusInterval", default.status_interval_s),
         )
@@ -368,7 +378,10 @@ class _Reader:
     def _webhook(self) -> WebhookSettings:
         port = self._count("webhook.port") or 9443
         cert_dir = self._text("webhook.certDir", WebhookSettings().cert_dir)
-        return WebhookSettings(address=Address(self._text("webhook.host", ""), port), cert_dir=cert_dir)
+        host = self._text("webhook.host", "")
+        if not _is_host(host):
+            self._fault("webhook.host", "Invalid", "must be a name or an address of a host", host)
+        return WebhookSettings(address=Address(host, port), cert_dir=cert_dir)
 
     def _leader_election(self) -> LeaderElectionSettings:
         lock = self._text("leaderElection.resourceLock", "leases")
@@ -379,7 +392,7 @@ class _Reader:
             enabled=self._switch("leaderElection.leaderElect", True),
             lease_duration_s=self._duration_s("leaderElection.leaseDuration", 15.0),
             renew_deadline_s=self._duration_s("leaderElection.renewDeadline", 10.0),
-            retry_period_s=self._duration_s("leaderElection.retryPeriod", 2.0),
+            retry_period_s=self._duration_s("leaderElection.retryPeriod", 2.0, least="100ms"),
             resource_name=self._text("leaderElection.resourceName", LeaderElectionSettings().resource_name),
         )
         for fault in dns_1123_subdomain_faults(found.resource_name):
@@ -444,6 +457,8 @@ class _Reader:
         """As client-go reads them: no number is 500, 0 is its own default, a negative rate is no limit."""
         rate, burst = self._get("clientConnection.qps"), self._get("clientConnection.burst")
         qps = float(rate) if isinstance(rate, int | float) else 500.0
+        if not math.isfinite(qps):
+            self._fault("clientConnection.qps", "Invalid", "must be a finite number", str(rate))
         most = int(burst) if isinstance(burst, int | float) else 500
         if most < 0:
             self._fault("clientConnection.burst", "Invalid", "must be greater than or equal to 0", most)
@@ -488,7 +503,7 @@ class _Reader:
         found = self._get(path)
         return int(found) if isinstance(found, int | float) else None
 
-    def _duration_s(self, path: str, default_s: float) -> float:
+    def _duration_s(self, path: str, default_s: float, least: str = "") -> float:
         text = self._text(path, "")
         if not text:
             return default_s
@@ -500,6 +515,8 @@ class _Reader:
         if found_s <= 0:
             self._fault(path, "Invalid", "must be greater than 0", text)
             return default_s
+        if least and found_s < parse_duration(least):  # what is done so often leaves time for nothing else
+            self._fault(path, "Invalid", f"must be greater than or equal to {least}", text)
         return found_s
 
     def _port(self, path: str, default: str) -> Address | None:
@@ -511,7 +528,7 @@ class _Reader:
         if text == "0":
             return None
         found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]/\s]*)):([0-9]{1,5})", text, re.ASCII)
-        if found is None or int(found[3]) > 65535:
+        if found is None or int(found[3]) > 65535 or not _is_host(found[2] or ""):
             self._fault(
                 path, "Invalid", 'must be an address such as ":8443" or "127.0.0.1:8443", or "0"', text
             )

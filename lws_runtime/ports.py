@@ -23,6 +23,7 @@ from typing import Any, Final
 import attrs
 from aiohttp import web
 
+_EVERYWHERE: Final = ("", "::", "0.0.0.0")
 _LINGER_S: Final = 2.0
 _ACCEPT_AGAIN_S: Final = 0.5
 
@@ -185,16 +186,16 @@ class Port(web.Server):
 
 
 def open_port(host: str, number: int, handler: Handler, tls: ssl.SSLContext | None, bounds: Bounds) -> Port:
-    """Listen, and answer every request by `handler`. host "": every interface; number 0: any that is free.
-    Raises OSError where the address is taken."""
+    """Listen, and answer every request by `handler`. host "", "::" and "0.0.0.0": every interface, IPv4 and
+    IPv6, as in Go; number 0: any that is free. Raises OSError where the address is taken."""
     listener = _listen(host, number, min(bounds.connections, socket.SOMAXCONN))
     listener.setblocking(False)
     return Port(listener, handler, tls, bounds)
 
 
 def _listen(host: str, number: int, backlog: int) -> socket.socket:
-    """A listening socket; without a host it takes IPv4 and IPv6 where the machine has both."""
-    if host:
+    """A listening socket; on every interface it takes IPv4 and IPv6 where the machine has both."""
+    if host not in _EVERYWHERE:
         family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, number), family=family, backlog=backlog)
     if socket.has_dualstack_ipv6():

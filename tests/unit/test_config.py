@@ -266,6 +266,18 @@ def test_kind_and_version_must_be_right() -> None:
             "lws.recreationLimit: Invalid value: 0: must be greater than or equal to 1",
         ),
         (
+            {"lws": {"foreignObjectInterval": "1ns"}},
+            'lws.foreignObjectInterval: Invalid value: "1ns": must be greater than or equal to 1s',
+        ),
+        (
+            {"leaderElection": {"retryPeriod": "1ns"}},
+            'leaderElection.retryPeriod: Invalid value: "1ns": must be greater than or equal to 100ms',
+        ),
+        (
+            {"webhook": {"host": "a..b"}},
+            'webhook.host: Invalid value: "a..b": must be a name or an address of a host',
+        ),
+        (
             {"health": {"readinessEndpointName": "readyz"}},
             'health.readinessEndpointName: Invalid value: "readyz": must be a path such as "/readyz"',
         ),
@@ -276,11 +288,19 @@ def test_a_fault_must_be_told_in_these_words(fields: dict[str, Any], told: str) 
 
 
 @pytest.mark.parametrize(
-    "address", ["8443", ":", ":x", "a b:1", "::1:8443", ":65536", "https://a:1", "[x]y:1"]
+    "address",
+    ["8443", ":", ":x", "a b:1", "::1:8443", ":65536", "https://a:1", "[x]y:1", "a..b:1", f"{'a' * 64}:1"],
 )
-def test_addresses_must_have_a_port(address: str) -> None:
+def test_addresses_must_have_a_port_and_a_host_that_can_be_looked_up(address: str) -> None:
     [line] = faults(metrics={"bindAddress": address})
     assert line.startswith("metrics.bindAddress: Invalid value: ")
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), float("-inf")])
+def test_rate_that_is_no_number_must_be_refused(rate: float) -> None:
+    with pytest.raises(BadConfiguration) as raised:
+        load_settings(None, {"kube-api-qps": rate}, {})
+    assert raised.value.lines == (f'--kube-api-qps: Invalid value: "{rate}": must be a finite number',)
 
 
 def test_namespace_that_is_given_twice_must_count_once() -> None:

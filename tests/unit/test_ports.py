@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -236,3 +237,18 @@ def test_port_that_takes_no_connection_for_a_while_must_say_so_once_and_go_on(
     assert [record.message.partition(" takes ")[2] for record in caplog.records] == [
         "no connection: Too many open files"
     ]
+
+
+@pytest.mark.parametrize("host", ["", "::", "0.0.0.0"])
+def test_every_interface_must_mean_both_families_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+
+    def create_server(address: tuple[str, int], **how: Any) -> None:
+        asked.append((address, how.get("dualstack_ipv6")))
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: True)
+    ports._listen(host, 8443, 1)
+    assert asked == [(("", 8443), True)]
