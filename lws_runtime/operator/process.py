@@ -47,7 +47,7 @@ from .health import serve_metrics, serve_probes
 from .manager import KINDS, Machine, Manager
 from .metrics import Metrics
 from .requests import outcome_of, request_of
-from .self_signed import metrics_context
+from .self_signed import MOUNTED, metrics_context
 
 _log = logging.getLogger(__name__)
 
@@ -542,10 +542,14 @@ async def _serve_metrics(settings: Settings, client: Client, metrics: Metrics, s
     if settings.metrics.address is None:
         return
     try:
+        tls = metrics_context(settings.tls)
+    except OSError as problem:
+        raise Unusable(f"the metrics' certificate in {MOUNTED}: {problem.strerror or problem}") from None
+    try:
         port = await serve_metrics(
             settings.metrics.address,
             metrics.snapshot,
-            tls=metrics_context(settings.tls),
+            tls=tls,
             allowed=TokenReviews(client),
         )
     except OSError as problem:

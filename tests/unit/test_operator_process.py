@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ from lws_core import controller, names
 from lws_core.actions import Action, Create, Delete, Emit, Event, PatchStatus, Read, Ref
 from lws_core.options import Options
 from lws_core.values import freeze_map, thaw
+from lws_runtime.config import Settings
 from lws_runtime.kube import reflector
 from lws_runtime.kube.client import Answer, Client
 from lws_runtime.kube.connection import Connection
@@ -702,6 +705,24 @@ def test_process_must_log_a_bug_with_its_traceback_and_end_with_1(
     last = json.loads(err.splitlines()[-1])
     assert last["msg"] == "a bug: the operator failed"
     assert "ZeroDivisionError: a bug" in last["error"]
+
+
+def test_certificate_of_the_metrics_that_cannot_be_used_must_be_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: object) -> Any:
+        raise ssl.SSLError(9, "[SSL] PEM lib")
+
+    monkeypatch.setattr(process, "metrics_context", broken)
+    client = Client(Connection("http://localhost"), user_agent="x")
+
+    async def body() -> None:
+        await process._serve_metrics(Settings(), client, Metrics(), AsyncExitStack())
+
+    with pytest.raises(
+        Unusable, match=r"certificate in /tmp/k8s-metrics-server/serving-certs: \[SSL\] PEM lib"
+    ):
+        asyncio.run(body())
 
 
 def test_waiting_must_name_every_reason() -> None:
