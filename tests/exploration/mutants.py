@@ -377,7 +377,7 @@ MUTANTS: Final = [
         "a replaced member of any leader counts",
         "history",
         "late groups",
-        "        was_ready = False\n        history = History(leader_uid=leader.uid)\n",
+        "        history = History(leader_uid=leader.uid)\n",
         "        history = attrs.evolve(history, leader_uid=leader.uid)\n",
     ),
     # -- revisions
@@ -523,8 +523,8 @@ MUTANTS: Final = [
         "a status is written for every look",
         "reporting",
         "created",
-        "    if status == lws.status or (",
-        "    if (",
+        "    if status == lws.status:\n        return ()\n    has_failed",
+        "    has_failed",
     ),
     # -- numbers
     Mutant(
