@@ -29,9 +29,9 @@ class History:
     kept while it is not; `healthy_since_s` of the last that lasted HEALTHY_RESET_S, kept for the next leader;
     `unready_since_s`, `failing_since_s` and `absent_since_s` are None while the group is ready, does not
     fail, has a leader. `ailing_since_s`: when the group fell, if it was not well for CALM_S on end since;
-    kept for the next leader too, and forgotten only at the next fall. `reloads`: a leader has come since, and
-    both times begin with it, as members may take long to end, and it loads from then on; not so with later
-    ones."""
+    kept for the next leader too, and forgotten only at the next fall. Both times begin anew with a leader, as
+    members may take long to end, and it loads from then on; `reloads`: one has come since the group fell, and
+    with later ones they do not."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
@@ -78,9 +78,10 @@ def remember(
     was_ready = history.ready_since_s is not None and history.unready_since_s is None
     if leader.uid != history.leader_uid:
         was_ready = False
-        if not state.ready and history.unready_since_s is not None and not reloads:
-            unready_since_s = ailing_since_s = now_s
-            reloads = True
+        if not state.ready and not reloads:
+            unready_since_s = now_s
+            if ailing_since_s is not None:
+                ailing_since_s, reloads = now_s, True
         history = History(leader_uid=leader.uid)
     if (alone and state.ready) or (after_start and not history.started):
         history = attrs.evolve(history, members=EMPTY, lost="")

@@ -16,7 +16,7 @@ from lws_core.leading import own_statefulset, set_view
 from lws_core.options import Options
 from lws_core.rollout import Blocked, Step
 from lws_core.sights import Outcome
-from lws_core.values import evolve
+from lws_core.values import as_map, evolve
 
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
 THIRD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:3"}]}}
@@ -304,6 +304,7 @@ def test_partition_far_beyond_the_groups_never_costs_more_than_the_groups_do() -
 
 def test_groups_that_were_never_seen_never_cost_more_than_a_bit() -> None:
     bench = at_rest(PAIRS)
+    since_s = bench.now_s
     bench.edit(spec__replicas=1_000_000)
     tracemalloc.start()
     bench.settle()
@@ -316,11 +317,18 @@ def test_groups_that_were_never_seen_never_cost_more_than_a_bit() -> None:
     assert most_bytes < 2**24
     bench.edit(spec__replicas=4)
     bench.settle()
-    bench.cluster.run_leaders()
+    worker = bench.cluster.objects["Pod", "serve-0-1"]
+    metadata = as_map(worker["metadata"]) | {"name": "serve-3-1", "uid": "uid-stray"}
+    labels = as_map(metadata["labels"]).with_(names.GROUP_INDEX, "3")
+    bench.cluster.put(worker.with_("metadata", metadata.with_("labels", labels)))
     bench.now_s += 60.0
     bench.settle()
     assert bench.memory.unseen == ()
-    assert bench.memory.groups.get(3).history.reloads  # it was missed until it came
+    assert bench.memory.groups.get(3).history.unready_since_s == since_s
+    bench.cluster.drop("Pod", "serve-3-1")
+    bench.cluster.run_leaders()
+    bench.settle()
+    assert bench.memory.groups.get(3).history.unready_since_s == bench.now_s  # it loads from now on
 
 
 def test_leaders_never_are_decided_on_while_a_write_to_them_is_under_way() -> None:
