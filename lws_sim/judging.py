@@ -7,7 +7,8 @@ the partition exposes and that are outdated are all replaced at once, surge that
 Rules (docs/rollout.md, "What is kept"):
 - budget: a write that ends ready groups, or allows the StatefulSet controller to, leaves at least R - U.
   Excepted are scaling down (of the surge too, when the user lowers it), a restart of the group itself, and
-  one ready group when broken outdated groups alone have spent the budget.
+  one ready group when broken outdated groups alone have spent the budget: such as have been unready, or have
+  failed, for as long as the operator waits for them, or for a minute again after three times as long.
 - ceiling: no write sets more than R + S leaders.
 - surge: no write adds leaders beyond R where nothing at or above the user's partition is outdated.
 - canary: no write lowers the partition below the user's, and no leader below it is deleted for a rollout.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Final
 
 import attrs
 
@@ -30,6 +32,10 @@ from lws_core.memory import Memory
 from lws_core.observed import Group, LeaderStatefulSet, Pod
 from lws_core.spec import IntOrPercent, LeaderWorkerSet, Spec
 from lws_core.values import as_map, dig
+
+from .world import START_S
+
+_GONE_AGAIN_S: Final = 60.0
 
 
 @attrs.frozen
@@ -64,13 +70,14 @@ def _part(value: IntOrPercent, replicas: int) -> Fraction:
     return Fraction(value) if isinstance(value, int) else Fraction(int(value.rstrip("%")) * replicas, 100)
 
 
-def judge(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
-    """What is wrong with the actions of one look, which was made on this memory. Cost: all groups."""
+def judge(memory: Memory, actions: tuple[Action, ...], now_s: float) -> tuple[Violation, ...]:
+    """What is wrong with the actions of one look, which was made on this memory at that time (epoch seconds).
+    Cost: all groups."""
     lws, statefulset = memory.lws, memory.statefulset
     if lws is None or not any(isinstance(action, Apply | Delete) for action in actions):
         return ()
     found: list[Violation] = []
-    case = None if statefulset is None else _Case(lws, statefulset, memory)
+    case = None if statefulset is None else _Case(lws, statefulset, memory, now_s)
     for action in actions:
         if isinstance(action, Apply) and action.ref.kind == "StatefulSet" and action.ref.name == lws.name:
             found += _judge_apply(case, action)
@@ -84,8 +91,11 @@ def judge(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
 class _Case:
     """The view of a set, as plainly as possible: one row for each group below the leader count."""
 
-    def __init__(self, lws: LeaderWorkerSet, statefulset: LeaderStatefulSet, memory: Memory) -> None:
+    def __init__(
+        self, lws: LeaderWorkerSet, statefulset: LeaderStatefulSet, memory: Memory, now_s: float
+    ) -> None:
         self.lws, self.statefulset = lws, statefulset
+        self._memory, self._now_s = memory, now_s
         self.limits = limits_of(lws.spec)
         self.key = statefulset.labels.get(names.REVISION_KEY, "")
         self.groups = [memory.groups.get(index).group for index in range(statefulset.replicas)]
@@ -124,10 +134,23 @@ class _Case:
 
     def broken_have_spent_it(self, key: str) -> bool:
         """Whether no ready group can be spared, and none of the newest revision is on its way: what is not
-        ready is outdated or absent."""
+        ready is outdated or absent, and has been waited for."""
         unready = set(range(self.statefulset.replicas)) - self.ready
         waiting = {index for index in unready if self.groups[index].leader is not None} - self.outdated(key)
-        return bool(unready) and not waiting and len(self.ready) <= self.limits.floor
+        if not unready or waiting or len(self.ready) > self.limits.floor:
+            return False
+        return all(map(self._was_waited_for, sorted(unready)))
+
+    def _was_waited_for(self, index: int) -> bool:
+        """Whether an unready group counts as broken by time. One that falls in this look falls now."""
+        history, waits_s = self._memory.groups.get(index).history, self._memory.options.broken_after_s
+        began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
+        began += [at_s for groups, at_s in self._memory.unseen if groups >> index & 1]
+        since_s = max(min(began, default=self._now_s), START_S)
+        ails_s = history.ailing_since_s
+        if ails_s is not None and max(ails_s, START_S) + 3 * waits_s <= self._now_s:  # it comes and goes
+            waits_s = min(waits_s, _GONE_AGAIN_S)
+        return since_s + waits_s <= self._now_s
 
 
 def sizes_of(memory: Memory) -> dict[str, int]:

@@ -409,7 +409,7 @@ class Simulation:
             self._row.fresh = False
 
     def _judge(self, memory: Memory, sent: tuple[cluster.Send, ...]) -> None:
-        self._note_violations(judge(memory, tuple([send.action for send in sent])))
+        self._note_violations(judge(memory, tuple([send.action for send in sent]), self._world.now_s))
         if self._strictness is not None:
             self._note_violations(judge_requests(self._world))
 

@@ -250,7 +250,7 @@ class Run:
             assert version >= self.heard, f"a view of {version}, older than the own write {self.heard}"
         sent = [action_key(send.action) for send in self.world.sends if not isinstance(send.action, Emit)]
         assert len(set(sent)) == len(sent), f"sent twice before it was answered: {sorted(sent)}"
-        self.violations += judge(memory, actions)
+        self.violations += judge(memory, actions, self.world.now_s)
         assert not self.violations, f"{self.violations}: {self.trace[-30:]}"
 
     def _send(self, task: cluster.Send) -> None:

@@ -382,7 +382,7 @@ class Model:
             found = _Looked(
                 self._remember(looked.memory),
                 tuple(self._actions.of(action) for action in actions),
-                (*judge(memory, actions), *judge_more(memory, actions)),
+                (*judge(memory, actions, now_s), *judge_more(memory, actions)),
                 wake_at_s,
             )
             self._looked[number, now_s] = found

@@ -26,13 +26,14 @@ _CACHES: Final = shutil.ignore_patterns("__pycache__")
 
 class Mutant(NamedTuple):
     """A defect: what it is, the module, the check of first_finding.py in which it shows, and the text that
-    becomes another. The text stands there once."""
+    becomes another, with a second one where one alone would do no harm. Each text stands there once."""
 
     name: str
     module: str
     shows: str
     before: str
     after: str
+    also: tuple[str, str] | None = None
 
 
 MUTANTS: Final = [
@@ -164,6 +165,15 @@ MUTANTS: Final = [
         "stages",
         "        and unready & ~groups.broken == 0\n",
         "",
+    ),
+    Mutant(
+        "a group that has failed counts as broken at once, and nothing is read before one is given up for it",
+        "leading",
+        "faults",
+        "        at_s = since_s + after_s\n        if history.ailing",
+        "        at_s = since_s if history.failing_since_s is not None else since_s + after_s\n"
+        "        if history.ailing",
+        ("    if not isinstance(plan.decision, Step) or not plan.decision.over_budget:\n", "    if True:\n"),
     ),
     # -- the pace
     Mutant(
@@ -589,9 +599,11 @@ def noticed_by(sound: Path, mutant: Mutant | None) -> tuple[str, str]:
             shows.append(mutant.shows)
             source = Path(folder) / "lws_core" / f"{mutant.module}.py"
             text = source.read_text()
-            if text.count(mutant.before) != 1:
-                raise ValueError(f"the text is {text.count(mutant.before)} times in {source.name}, not once")
-            source.write_text(text.replace(mutant.before, mutant.after))
+            for before, after in [(mutant.before, mutant.after), *([mutant.also] if mutant.also else [])]:
+                if text.count(before) != 1:
+                    raise ValueError(f"the text is {text.count(before)} times in {source.name}, not once")
+                text = text.replace(before, after)
+            source.write_text(text)
         done = subprocess.run(
             [sys.executable, "-m", "exploration.first_finding", *shows],
             env={

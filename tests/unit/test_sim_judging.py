@@ -13,6 +13,9 @@ from lws_core.memory import Memory, Record
 from lws_core.observed import Group
 from lws_core.values import freeze_map
 from lws_sim.judging import Limits, is_ready, judge, limits_of
+from lws_sim.world import START_S
+
+NOW_S = START_S + 1000
 
 
 def at_rest(shape: Shape | None = None) -> Memory:
@@ -80,15 +83,23 @@ def broken_old(memory: Memory, *indexes: int) -> Memory:
         leader = memory.groups.get(index).group.leader
         assert leader is not None
         memory = change(memory, index, leader=attrs.evolve(leader, ready=False, revision_key="old"))
+        memory = since(memory, index, unready_since_s=NOW_S - 300)
     return memory
+
+
+def since(memory: Memory, index: int, **times: float | None) -> Memory:
+    """The memory in which something has been so for a group since then."""
+    record = memory.groups.get(index)
+    history = attrs.evolve(record.history, **times)  # type: ignore[arg-type]
+    return _with(memory, groups=memory.groups.put(attrs.evolve(record, history=history)))
 
 
 def _with(memory: Memory, **fields: object) -> Memory:
     return attrs.evolve(memory, **fields)  # type: ignore[arg-type]
 
 
-def rules(memory: Memory, *actions: Action) -> list[str]:
-    return [violation.rule for violation in judge(memory, actions)]
+def rules(memory: Memory, *actions: Action, now_s: float = NOW_S) -> list[str]:
+    return [violation.rule for violation in judge(memory, actions, now_s)]
 
 
 # -- budget
@@ -159,6 +170,23 @@ def test_one_ready_group_may_go_when_only_broken_old_ones_are_unready() -> None:
     loading = unready(memory, 1)
     assert rules(loading, leaders(loading, 4, 3, key=key_of(memory))) == []
     assert rules(loading, delete(loading, 3)) == ["budget"], "one of the newest revision is on its way"
+
+
+def test_ready_group_never_goes_before_the_broken_ones_were_waited_for() -> None:
+    memory = broken_old(at_rest(), 0)
+    write = leaders(memory, 4, 3)
+    assert rules(memory, write, now_s=NOW_S - 1) == ["budget"]
+    fallen = since(memory, 0, unready_since_s=None)
+    assert rules(fallen, write) == ["budget"]
+    failing = since(fallen, 0, failing_since_s=NOW_S - 300)
+    assert (rules(failing, write), rules(failing, write, now_s=NOW_S - 1)) == ([], ["budget"])
+    ailing = since(memory, 0, unready_since_s=NOW_S - 60, ailing_since_s=NOW_S - 900)
+    assert (rules(ailing, write), rules(ailing, write, now_s=NOW_S - 1)) == ([], ["budget"])
+    earlier = since(memory, 0, unready_since_s=0.0, ailing_since_s=0.0)
+    assert rules(earlier, write, now_s=START_S + 299) == ["budget"], "nothing was before the beginning"
+    absent = change(since(memory, 0, unready_since_s=None), 0, leader=None)
+    assert rules(_with(absent, unseen=((1, NOW_S - 300),)), write) == []
+    assert rules(_with(absent, unseen=((2, NOW_S - 300),)), write) == ["budget"]
 
 
 def test_nothing_ever_goes_over_the_budget_while_nothing_is_broken() -> None:
