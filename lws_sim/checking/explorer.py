@@ -18,7 +18,7 @@ from lws_sim.ends import differences, end_of
 from lws_sim.strictness import LATER_S
 
 from . import truth
-from .model import Label, Model, Move, State
+from .model import Label, Model, Move, State, kind_of
 
 MOST_STATES: Final = 10**9  # more than any memory holds
 _REPORT_EVERY: Final = 500
@@ -139,7 +139,7 @@ class Explorer:
             return Finding(*problem, self._trace(place))
         goes_on = False
         for move in self._model.moves(state):
-            kind = f"{move.kind} {move.label[0]}" if move.kind != "edit" else f"edit {move.label[1]}"
+            kind = kind_of(move)
             self._counts[kind] = self._counts.get(kind, 0) + 1
             problem = _wrong_with(move)
             if problem:
@@ -191,7 +191,7 @@ class Explorer:
             draft = self._model.drafts[state.draft]
             lacks = truth.unfinished(store, self._model.name, self._model.namespace, draft.kept)
             owed = any(debt.sure > 0 for debt in state.owed)
-            if owed and state.draft == 0 and self._most_faults == 1:  # nothing was edited
+            if owed and self._most_faults == 1:  # two failures may be one recreation
                 lacks = "a member has ended, and its group goes on"
             if lacks:
                 return Finding("goal", f"nothing goes on, but {lacks}", self._trace(place))

@@ -62,6 +62,8 @@ FAULTS: Final = ("member", "crash", "request", "stuck", "object")
 request is lost, answered to nobody, or carried out twice; a pod falls unready and stays so until it is
 replaced; somebody deletes a Service, a revision or a StatefulSet of workers."""
 
+_DELETED: Final = ("StatefulSet", "Service", "ControllerRevision")
+
 Label: TypeAlias = tuple[str, ...]
 """A move in words: what moves, and how."""
 _WORDS: Final = {
@@ -71,7 +73,7 @@ _WORDS: Final = {
     "wait": re.compile(r".+ s"),
     **dict.fromkeys(("ready", "end"), re.compile("(leader|workers) .*")),
     **dict.fromkeys(("sync", "restart", "kill", "evict", "fall"), re.compile(".+")),
-    "delete by hand": re.compile("(StatefulSet|Service|ControllerRevision) .+"),
+    "delete by hand": re.compile(f"({'|'.join(_DELETED)}) .+"),
     **dict.fromkeys(
         ("send", "lost", "carried out, the answer lost", "carried out twice"),
         re.compile("[A-Z][A-Za-z]+ [A-Z][A-Za-z]+ .+"),
@@ -80,9 +82,23 @@ _WORDS: Final = {
 """The first word of every move, and what may be its second."""
 
 
+def _kinds() -> Iterator[str]:
+    """The kinds of moves, each in the first words of it that tell it from others."""
+    for first in _WORDS:
+        match first:
+            case "edit":
+                yield from (f"edit {edit}" for edit in EDITS)
+            case "look":
+                yield from ("look", "look at an older view")
+            case "delete by hand":
+                yield from (f"{first} {kind}" for kind in _DELETED)
+            case _:
+                yield first
+
+
 class Debt(NamedTuple):
-    """What a group of an index is owed. sure: failures of members less the recreations for them, which may be
-    none or too many; chance: failures that the group may come back from without one."""
+    """What the group of a leader (its UID) is owed. sure: failures of members less the recreations for them,
+    which may be none or too many; chance: failures that the group may come back from without one."""
 
     group: str
     sure: int
@@ -122,6 +138,24 @@ class Move(NamedTuple):
     kind: str = "step"
     violations: tuple[Violation, ...] = ()
     writes: int = 0
+
+
+KINDS: Final = tuple(_kinds())
+"""Of what kinds moves are; one that never happens is explored in vain."""
+
+
+def kind_of(move: Move) -> str:
+    """Whether a move is a step, an edit or a fault, and of what kind."""
+    match move.label:
+        case ("edit", edit):
+            return f"edit {edit}"
+        case ("look", *_):
+            kind = " ".join(move.label)
+        case ("delete by hand", deleted):
+            kind = f"delete by hand {deleted.split()[0]}"
+        case _:
+            kind = move.label[0]
+    return f"{move.kind} {kind}"
 
 
 class _Looked(NamedTuple):
@@ -274,7 +308,12 @@ class Model:
         return self._counted(state._replace(cluster=after, behind=state.behind + 1))
 
     def _counted(self, state: State) -> State:
-        """The state, in which nothing is late if the controller has nothing to do."""
+        """The state, in which nothing is late if the controller has nothing to do, and nothing is owed to
+        groups that are gone."""
+        if state.owed:
+            alive = {uid_of(pod) for pod in self.world(state).store.all("Pod")}
+            owed = tuple(debt for debt in state.owed if debt.sure < 0 or debt.group in alive)
+            state = state._replace(owed=owed)
         if not state.behind or state.sends:
             return state
         memory = self._catch_up(state.cluster, state.memory)
@@ -313,7 +352,7 @@ class Model:
             return state.owed
         if action.propagation != "Foreground":  # it is replaced by a rollout
             return state.owed
-        group = str(names.parent_and_ordinal(action.ref.name)[1])
+        group = action.uid
         chance = any(debt.group == group and debt.sure <= 0 < debt.chance for debt in state.owed)
         return _with_debt(state.owed, Debt(group, 0, -1) if chance else Debt(group, -1, 0))
 
@@ -648,6 +687,15 @@ def _leads(pod: Object) -> bool:
     return label(pod, names.WORKER_INDEX) == "0"
 
 
+def _leader_of(store: Store, obj: Object) -> str:
+    """The UID of the living leader that a pod or a StatefulSet of workers belongs to, "" for none."""
+    above: Object | None = obj
+    while above is not None and not _leads(above):
+        references = (reference for reference in owners(above) if reference.get("controller"))
+        above = next((store.owner(reference, namespace_of(obj)) for reference in references), None)
+    return "" if above is None or terminating(above) else uid_of(above)
+
+
 def _with_debt(owed: Owed, more: Debt) -> Owed:
     """What is owed with this too, or less it; nothing is said of groups that are owed nothing."""
     debts = {debt.group: debt for debt in owed}
@@ -664,13 +712,13 @@ def _hurts(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
     anyway, be it noticed or not."""
     for pod in store.all("Pod"):
         if not terminating(pod) and dig(pod, "status", "phase") == "Running":
-            group, leads = label(pod, names.GROUP_INDEX), _leads(pod)
-            failure = Debt(group, 1, 0)
+            group, leads = _leader_of(store, pod), _leads(pod)
+            failure = Debt(group, 1, 0) if group else None
             yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), failure
             killed = api.delete(store, key_of(pod), now_s, grace_s=0)[0]
             yield ("kill", name_of(pod)), killed, None if leads else failure
             evicted = kubelet.fail(store, pod, "Evicted", now_s)
-            yield ("evict", name_of(pod)), evicted, Debt(group, 0, 1) if leads else failure
+            yield ("evict", name_of(pod)), evicted, Debt(group, 0, 1) if leads and group else failure
 
 
 def _falls(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
@@ -687,12 +735,13 @@ def _falls(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
 
 def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[_Harm]:
     """Somebody deletes a child: not the leader StatefulSet, with which all groups go."""
-    for kind in ("StatefulSet", "Service", "ControllerRevision"):
+    for kind in _DELETED:
         for obj in store.all(kind):
             is_native = any(owner.get("kind") == "StatefulSet" for owner in owners(obj))
             if not terminating(obj) and not is_native and (kind, name_of(obj)) != ("StatefulSet", set_name):
                 after, _ = api.delete(store, key_of(obj), now_s)
-                ends = Debt(label(obj, names.GROUP_INDEX), 1, 0) if kind == "StatefulSet" else None
+                group = _leader_of(store, obj) if kind == "StatefulSet" else ""
+                ends = Debt(group, 1, 0) if group else None
                 yield ("delete by hand", f"{kind} {name_of(obj)}"), after, ends
 
 

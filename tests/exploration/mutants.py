@@ -327,6 +327,15 @@ MUTANTS: Final = [
         "            pass",
     ),
     Mutant(
+        "a worker that vanishes from a group of an older revision is not noticed",
+        "tending",
+        "old groups",
+        "    record = Record(group, state, history)\n",
+        "    if group.leader is not None and group.leader.revision_key != memory.lineage.key:\n"
+        "        object.__setattr__(history, 'lost', '')\n"
+        "    record = Record(group, state, history)\n",
+    ),
+    Mutant(
         "groups that an operator has never seen have been absent for ever",
         "controller",
         "restarts in mid-rollout",
