@@ -3,7 +3,9 @@
     python tests/exploration/explore.py                       what CI runs
     python tests/exploration/explore.py --wide --state FILE   the long one; goes on where FILE ends
 
-Exit code 3 for a violation, which is printed with the way to it; 1 if a kind of move never happened.
+FILE has a line for each case, with the commit: what another one has come to is not used, nor anything where
+files were changed since. Exit code 3 for a violation, of this run or in FILE, which is printed with the way to
+it; 4 if cases are left when the time is up; 1 if a kind of move never happened.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import gc
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -22,15 +25,9 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from exploration.cases import Case, bounded, distinct, wide  # noqa: E402  # found by the line above
-from lws_sim.checking.edits import EDITS  # noqa: E402
+from lws_sim.checking.model import KINDS  # noqa: E402
 
-MOVES = [
-    "step look", "step send", "step sync", "step collect", "step ready", "step end", "step wait",
-    "fault restart", "fault kill", "fault evict", "fault fall", "fault delete by hand",
-    "fault the controller starts anew", "fault lost",
-    "fault carried out, the answer lost", "fault carried out twice",
-    *(f"edit {edit}" for edit in EDITS),
-]  # fmt: skip
+FAILS, LEFT = 3, 4
 
 
 def explored(case: Case) -> dict[str, Any]:
@@ -63,25 +60,23 @@ def main() -> int:
     parser.add_argument("--slowest", type=int, default=0, help="name so many of the slowest cases")
     asked = parser.parse_args()
     cases = distinct(wide() if asked.wide else bounded())
-    done = _read(asked.state)
+    commit, named = _commit(), {case.name for case in cases}
+    done = {name: result for name, result in _read(asked.state, commit).items() if name in named}
     left = [case for case in cases if case.name not in done]
     began_s = time.monotonic()
-    failed = False
+    for result in done.values():
+        _tell_finding(result)
     with multiprocessing.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
         for number, result in enumerate(pool.imap_unordered(explored, left), 1):
             done[result["case"]] = result
             if asked.state is not None:
                 with asked.state.open("a") as state:
-                    state.write(json.dumps(result) + "\n")
-            if result["finding"]:
-                failed = True
-                check, text, trace = result["finding"]
-                print(f"VIOLATION of {check} in {result['case']}: {text}", *trace, sep="\n  ", flush=True)
+                    state.write(json.dumps(result | {"commit": commit}) + "\n")
+            _tell_finding(result)
             if number % 50 == 0:
                 _tell(done, len(cases), time.monotonic() - began_s)
             if time.monotonic() - began_s > asked.minutes * 60:
                 pool.terminate()
-                print("the time is up")
                 break
     _tell(done, len(cases), time.monotonic() - began_s)
     for result in sorted(done.values(), key=lambda result: -result["seconds"])[: asked.slowest]:
@@ -90,17 +85,41 @@ def main() -> int:
     print("moves:", *(f"  {moves[kind]:11,} {kind}" for kind in sorted(moves)), sep="\n")
     changes = [(r["writes"] - 10) / r["groups"] for r in done.values() if r["writes"] and r["groups"]]
     print(f"writes on the longest way, less 10 for the set: {max(changes, default=0):.1f} a group at most")
-    missing = [kind for kind in MOVES if not moves[kind]]
-    if missing and not failed and len(done) == len(cases):
+    if any(result["finding"] for result in done.values()):
+        return FAILS
+    if len(done) < len(cases):
+        print(f"the time is up: {len(cases) - len(done)} of {len(cases)} cases are left")
+        return LEFT
+    happened = {kind for move in moves for kind in (move, move.partition(" ")[2])}
+    missing = [kind for kind in KINDS if kind not in happened]
+    if missing:
         print("these never happened:", ", ".join(missing))
-        return 1
-    return 3 if failed else 0
+    return 1 if missing else 0
 
 
-def _read(state: Path | None) -> dict[str, Any]:
-    if state is None or not state.exists():
+def _commit() -> str:
+    """What is checked out; nothing that a later run may go by where files were changed since."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return "" if changed else _git("rev-parse", "HEAD").strip()
+
+
+def _git(*words: str) -> str:
+    git = ["git", "-C", str(Path(__file__).parent), *words]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout
+
+
+def _read(state: Path | None, commit: str) -> dict[str, Any]:
+    """The results of that commit."""
+    if state is None or not state.exists() or not commit:
         return {}
-    return {result["case"]: result for result in map(json.loads, state.read_text().splitlines())}
+    results = map(json.loads, state.read_text().splitlines())
+    return {result["case"]: result for result in results if result.get("commit") == commit}
+
+
+def _tell_finding(result: dict[str, Any]) -> None:
+    if result["finding"]:
+        check, text, trace = result["finding"]
+        print(f"VIOLATION of {check} in {result['case']}: {text}", *trace, sep="\n  ", flush=True)
 
 
 def _moves(done: dict[str, Any]) -> Counter[str]:
