@@ -246,6 +246,8 @@ class Life:
             self._reach("a new operator follows", lambda: self._follows(asked))
         self._reach(phase, goal)
         wait_until(self.faults.is_over, _AFTER_S)
+        if phase == "start":
+            time.sleep(_AFTER_S)  # a write that comes late counts as well
         if self._revive():
             self._reach(phase, goal)
         self._count_leaders(phase, mark, restarted)

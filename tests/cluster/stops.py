@@ -69,7 +69,7 @@ class Stops(Life):
         if leads:
             self._reach(f"turn {turn}: the other leads", lambda: _leads(heir))
         self._reach(f"turn {turn}", self._rests)
-        wait_until(self._is_quiet, _PATIENCE_S)
+        self._reach(f"turn {turn}: nothing is written any more", self._is_quiet)
         sent = len(of_leader.asked)
         mark = self.stage.plane.audit.mark()
         leader.thaw()
