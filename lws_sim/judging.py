@@ -16,6 +16,8 @@ Rules (docs/rollout.md, "What is kept"):
   comes back with.
 - template: the leader template is written only with a new revision key or to restore the one of the key.
 - ownership: nothing is written to an object that the view has terminating, or not owned by the set.
+- children: neither the leader StatefulSet nor a Service is ever deleted, the StatefulSet of workers only when
+  its leader is terminating, and it never has fewer workers than its group.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ def judge(memory: Memory, actions: tuple[Action, ...], now_s: float) -> tuple[Vi
             found += _judge_apply(case, action)
         if isinstance(action, Apply | Delete):
             found += _judge_ownership(memory, lws, action)
+            found += _judge_child(memory, lws, action)
     if case is not None:
         found += _judge_deletes(case, actions)
     return tuple(found)
@@ -277,6 +280,24 @@ def _judge_ownership(memory: Memory, lws: LeaderWorkerSet, action: Apply | Delet
         return []
     if thing is None or thing.terminating or thing.owner is None or thing.owner.uid != owner_uid:
         return [Violation("ownership", f"a write to {action.ref.kind} {action.ref.name}, which is not ours")]
+    return []
+
+
+def _judge_child(memory: Memory, lws: LeaderWorkerSet, action: Apply | Delete) -> list[Violation]:
+    """Writes that end a group, or what all groups need, by another way than its leader."""
+    deletes = isinstance(action, Delete)
+    if action.ref.kind == "Service" or (action.ref.kind, action.ref.name) == ("StatefulSet", lws.name):
+        return [Violation("children", f"{action.ref.kind} {action.ref.name} is deleted")] if deletes else []
+    if action.ref.kind != "StatefulSet":
+        return []
+    leader = memory.groups.get(names.parent_and_ordinal(action.ref.name)[1] or 0).group.leader
+    if leader is None or leader.terminating:
+        return []
+    if isinstance(action, Delete):
+        return [Violation("children", f"the workers of {leader.name} are deleted, which lives")]
+    workers, size = dig(action.manifest, "spec", "replicas"), sizes_of(memory).get(leader.revision_key, 1)
+    if isinstance(workers, int) and workers < size - 1:
+        return [Violation("children", f"{leader.name} has {workers} workers then, in a group of {size}")]
     return []
 
 

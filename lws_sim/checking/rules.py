@@ -9,10 +9,13 @@ from lws_core import names
 from lws_core.actions import Action, Apply, Create, Delete, PatchStatus
 from lws_core.bits import indexes
 from lws_core.memory import Memory
+from lws_core.observed import Group
+from lws_core.spec import LeaderWorkerSet
 from lws_core.values import as_maps, dig
 from lws_sim.judging import Violation, is_ready, sizes_of
 
 _UID_PREFIX: Final = 8  # of a UID, as records have it
+_GUARDS: Final = ("uid", "resourceVersion")
 
 
 def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, ...]:
@@ -22,12 +25,14 @@ def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, 
         match action:
             case Delete() | PatchStatus() if not (action.uid and action.resource_version):
                 found.append(Violation("guards", f"{_words(action)} is sent without UID and resourceVersion"))
-            case Apply() if not dig(action.manifest, "metadata", "uid"):
-                found.append(Violation("guards", f"{_words(action)} is sent without a UID"))
+            case Apply() if not all(dig(action.manifest, "metadata", field) for field in _GUARDS):
+                found.append(Violation("guards", f"{_words(action)} is sent without UID and resourceVersion"))
             case Create():
                 found += _judge_create(memory, action)
         if isinstance(action, Create | Apply | Delete):
             found += _judge_revision(memory, action)
+        if isinstance(action, Apply):
+            found += _judge_records(memory, action)
         if isinstance(action, Delete) and action.propagation == "Foreground" and action.ref.kind == "Pod":
             found += _judge_recreation(memory, action)
         if isinstance(action, PatchStatus):
@@ -36,11 +41,14 @@ def judge_more(memory: Memory, actions: tuple[Action, ...]) -> tuple[Violation, 
 
 
 def _judge_create(memory: Memory, action: Create) -> list[Violation]:
-    """A child is created for an owner that lives, and is the one that was seen; workers that wait for their
-    leader, once it is ready."""
+    """A child is created for a controller that lives, and is the one that was seen; workers that wait for
+    their leader, once it is ready."""
     lws, leader = memory.lws, None
+    references = as_maps(dig(action.manifest, "metadata", "ownerReferences"))
+    if not any(reference.get("controller") for reference in references):
+        return [Violation("ownership", f"{_words(action)}: nothing owns it")]
     waits = lws is not None and lws.spec.startup_policy == "LeaderReady"
-    for reference in as_maps(dig(action.manifest, "metadata", "ownerReferences")):
+    for reference in references:
         uid = reference.get("uid")
         if reference.get("kind") == names.KIND:
             lives = lws is not None and lws.metadata.uid == uid and not lws.metadata.terminating
@@ -100,14 +108,34 @@ def _judge_recreation(memory: Memory, action: Delete) -> list[Violation]:
     return [Violation("record", f"{action.ref.name} is recreated without a record of it")]
 
 
+def _judge_records(memory: Memory, action: Apply) -> list[Violation]:
+    """Under RecreateGroupAfterStart a recreation is decided on only once all members were out of Pending."""
+    lws, leaders = memory.lws, memory.statefulset
+    if lws is None or lws.spec.leader_worker_template.restart_policy != "RecreateGroupAfterStart":
+        return []
+    before = "" if leaders is None else leaders.annotations.get(names.RECREATIONS, "")
+    after = str(dig(action.manifest, "metadata", "annotations", names.RECREATIONS) or "")
+    found, sizes = [], sizes_of(memory)
+    for index in indexes(memory.known):
+        group, history = memory.groups.get(index).group, memory.groups.get(index).history
+        if group.leader is None or group.leader.uid[:_UID_PREFIX] not in after:
+            continue
+        pods = [pod for pod in (group.leader, *group.workers) if pod.phase != "Pending"]
+        started = history.started or len(pods) >= sizes.get(group.leader.revision_key, 0)
+        if group.leader.uid[:_UID_PREFIX] not in before and not started:
+            found.append(Violation("start", f"group {index} is recreated before it has started"))
+    return found
+
+
 def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
     lws, leaders = memory.lws, memory.statefulset
     if lws is None:
         return []
     found = []
     told = dig(action.status, "observedGeneration")
-    if isinstance(told, int) and told < lws.status.observed_generation:
-        found.append(Violation("status", f"observedGeneration goes back to {told}"))
+    if told != lws.metadata.generation:
+        text = f"observedGeneration is {told} where {lws.metadata.generation} was seen"
+        found.append(Violation("status", text))
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(action.status.get("conditions"))}
     sizes, uid = sizes_of(memory), "" if leaders is None else leaders.uid
     groups = {index: memory.groups.get(index).group for index in indexes(memory.known)}
@@ -119,7 +147,42 @@ def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
         found.append(Violation("status", text))
     if conditions.get(names.AVAILABLE) == "True" and not set(range(lws.spec.replicas)) <= set(ready):
         found.append(Violation("status", f"Available with the groups {ready} ready of {lws.spec.replicas}"))
+    return [*found, *_judge_counts(memory, lws, action, conditions.get(names.UPDATE_IN_PROGRESS) == "True")]
+
+
+def _judge_counts(
+    memory: Memory, lws: LeaderWorkerSet, action: PatchStatus, updates: bool
+) -> list[Violation]:
+    """What a status tells of a rollout. Which revision is the newest is not sure before the leaders are
+    written: it may be any of those that are there, or one to come."""
+    leaders, found, sizes = memory.statefulset, [], sizes_of(memory)
+    groups = [memory.groups.get(index).group for index in indexes(memory.known)]
+    keys = {revision.key for revision in memory.revisions.values()}
+    keys |= set() if leaders is None else {leaders.labels.get(names.REVISION_KEY, "")}
+    updated = {key: sum(_is_whole(group, key, sizes) for group in groups) for key in sorted(keys)}
+    told = dig(action.status, "updatedReplicas") or 0
+    if told not in {0, *updated.values()}:
+        found.append(Violation("status", f"updatedReplicas is {told}; of each revision there are {updated}"))
+    counted = range(lws.spec.rollout_strategy.partition, lws.spec.replicas)
+    old = {g.leader.revision_key for g in groups if g.leader is not None and g.index in counted}
+    if old and not updates and all(old - {key} for key in keys):
+        text = f"{names.UPDATE_IN_PROGRESS} does not hold, and leaders to update are of {sorted(old)}"
+        found.append(Violation("status", text))
+    there, seen = dig(action.status, "replicas") or 0, 0 if leaders is None else leaders.status_replicas
+    if there != seen:
+        found.append(Violation("status", f"replicas is {there} where the leader StatefulSet says {seen}"))
     return found
+
+
+def _is_whole(group: Group, key: str, sizes: dict[str, int]) -> bool:
+    """Whether the leader of a group is of that revision, and has the StatefulSet of its workers."""
+    leader, workers = group.leader, group.statefulset
+    if leader is None or leader.revision_key != key:
+        return False
+    if sizes.get(key) == 1:
+        return True
+    has_own = workers is not None and workers.owner is not None and workers.owner.uid == leader.uid
+    return has_own and workers is not None and workers.revision_key == key
 
 
 def _words(action: Create | Apply | Delete | PatchStatus) -> str:

@@ -69,6 +69,9 @@ def _lacks(store: Store, name: str, namespace: str, kept: int) -> Iterator[str]:
         return
     spec = decode(stored).spec
     ready = count(store, name).ready
+    yield from _remains(store)
+    if dig(stored, "status", "observedGeneration") != meta(stored).get("generation"):
+        yield "status.observedGeneration is behind"
     if is_broken(stored):
         if len(ready) < kept - 1:  # one may be given up for broken ones
             yield f"{len(ready)} groups are ready of {kept} that a broken template must leave"
@@ -104,8 +107,6 @@ def _lacks(store: Store, name: str, namespace: str, kept: int) -> Iterator[str]:
         told = dig(stored, "status", field) or 0
         if told != spec.replicas:
             yield f"status.{field} is {told}, not {spec.replicas}"
-    if dig(stored, "status", "observedGeneration") != meta(stored).get("generation"):
-        yield "status.observedGeneration is behind"
 
 
 def stuck_pods(store: Store) -> list[Object]:
@@ -128,17 +129,22 @@ def _stays(pod: Object, key: str, partition: int) -> bool:
     return label(pod, names.REVISION_KEY) == key or (index.isdecimal() and int(index) < partition)
 
 
-def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator[str]:
-    """Objects that should have gone. `current`: the key of the newest revision, which stays for new pods."""
+def _remains(store: Store) -> Iterator[str]:
+    """Objects that should have gone, whatever the set is."""
     known = {uid_of(obj) for _, obj in store.objects.items()}
-    keys = {current}
     for key, obj in store.objects.items():
-        if obj["kind"] == "Pod":
-            keys.add(label(obj, names.REVISION_KEY))
         if any(str(reference["uid"]) not in known for reference in owners(obj)):
             yield f"{key} has outlived its owner"
         if terminating(obj):
             yield f"{key} does not end"
+
+
+def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator[str]:
+    """Objects that no group needs. `current`: the key of the newest revision, which stays for new pods."""
+    keys = {current}
+    for key, obj in store.objects.items():
+        if obj["kind"] == "Pod":
+            keys.add(label(obj, names.REVISION_KEY))
         index = label(obj, names.GROUP_INDEX)
         if index.isdecimal() and int(index) >= replicas:
             yield f"{key} is beyond the {replicas} groups"

@@ -4,8 +4,8 @@
     python tests/exploration/explore.py --wide --state FILE   the long one; goes on where FILE ends
 
 FILE has a line for each case, with the commit: what another one has come to is not used, nor anything where
-files were changed since. Exit code 3 for a violation, of this run or in FILE, which is printed with the way to
-it; 4 if cases are left when the time is up; 1 if a kind of move never happened.
+files were changed since. Exit code 3 for a violation, of this run or in FILE, printed with the way to it;
+4 if cases are left when the time is up; 1 if a kind of move never happened.
 """
 
 from __future__ import annotations

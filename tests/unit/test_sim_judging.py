@@ -11,7 +11,8 @@ from lws_core.actions import Action, Apply, Create, Delete, Propagation, Ref
 from lws_core.codec import decode
 from lws_core.memory import Memory, Record
 from lws_core.observed import Group
-from lws_core.values import freeze_map
+from lws_core.values import Json, freeze_map
+from lws_sim.checking.rules import judge_more
 from lws_sim.judging import Limits, is_ready, judge, limits_of
 from lws_sim.world import START_S
 
@@ -303,6 +304,49 @@ def test_other_actions_are_never_judged() -> None:
     assert rules(memory) == []
     assert rules(memory, Create(freeze_map({"kind": "Service", "metadata": {"name": "s"}}), "by hand")) == []
     assert rules(Memory(), delete_workers("1")) == []
+
+
+# -- children
+
+
+def test_groups_never_end_by_what_their_leaders_own() -> None:
+    memory = at_rest(Shape(replicas=2, size=3))
+    group = memory.groups.get(0).group
+    assert group.leader is not None
+    assert group.statefulset is not None
+    deletion = delete_workers(group.statefulset.uid)
+    assert rules(memory, deletion) == ["children"]
+    ending = change(memory, 0, leader=attrs.evolve(group.leader, deletion_s=1.0))
+    assert rules(ending, deletion) == []
+    write = worker_write(memory).manifest
+    for workers, found in ((2, []), (1, ["children"])):
+        assert rules(memory, Apply(write.with_("spec", freeze_map({"replicas": workers})), "")) == found
+
+
+def test_what_all_groups_need_is_never_deleted() -> None:
+    memory = at_rest()
+    assert memory.statefulset is not None
+    for kind, name in (("Service", "serve"), ("Service", "serve-0"), ("StatefulSet", "serve")):
+        deletion = Delete(Ref(kind, "default", name), memory.statefulset.uid, "1", "Background", "by hand")
+        assert rules(memory, deletion) == ["children"]
+
+
+def test_requests_must_name_what_was_seen_and_who_owns_it() -> None:
+    memory = at_rest()
+    assert memory.lws is not None
+    owner = {"kind": names.KIND, "name": "serve", "uid": memory.lws.metadata.uid}
+
+    def create(reference: dict[str, Json]) -> list[str]:
+        metadata = freeze_map({"name": "serve", "namespace": "default", "ownerReferences": [reference]})
+        made = Create(freeze_map({"kind": "Service", "metadata": metadata}), "by hand")
+        return [violation.rule for violation in judge_more(memory, (made,))]
+
+    assert create({**owner, "controller": True}) == []
+    assert create(owner) == ["ownership"]
+    for metadata, found in (({"uid": "u"}, ["guards"]), ({"uid": "u", "resourceVersion": "1"}, [])):
+        named = {"name": "serve-0", "namespace": "default", **metadata}
+        write = Apply(freeze_map({"kind": "StatefulSet", "metadata": named}), "by hand")
+        assert [violation.rule for violation in judge_more(memory, (write,))] == found
 
 
 # -- what a spec allows
