@@ -181,8 +181,9 @@ def _figures(report: Report, took_s: float) -> Iterator[str]:
 
 
 def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
+    where = f" in a smaller set ({'; '.join(target.reductions)})" if target.reductions else ""
     if report.finding is not None:
-        yield f"VIOLATION of {report.finding.check}: {report.finding.text}"
+        yield f"VIOLATION of {report.finding.check}{where}: {report.finding.text}"
         yield f"the shortest way there, from the set {_start(scope)}:"
         return
     edits, faults = ", ".join(scope.edits), ", ".join(scope.faults)
@@ -196,9 +197,9 @@ def _verdict(report: Report, scope: Scope, target: Bounded) -> Iterator[str]:
         ]
     )
     if not report.complete:
-        yield f"NOT DONE: nothing wrong in the states looked at; there are more, {within}"
+        yield f"NOT DONE: nothing wrong in the states looked at{where}; there are more, {within}"
     elif target.reductions:
-        yield f"BOUNDED: nothing wrong in a smaller set ({'; '.join(target.reductions)}), {within}"
+        yield f"BOUNDED: nothing wrong{where}, {within}"
     else:
         yield f"EXHAUSTED: nothing wrong in any state, {within}"
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from lws_core import controller
+from lws_core.memory import Memory
 from lws_sim.cluster.store import Object
 from lws_sim.ends import differences, end_of
 from lws_sim.strictness import LATER_S
@@ -21,6 +22,7 @@ from . import truth
 from .model import Label, Model, Move, State, kind_of
 
 MOST_STATES: Final = 10**9  # more than any memory holds
+MOST_STEPS: Final = 10_000
 _REPORT_EVERY: Final = 500
 
 
@@ -185,6 +187,7 @@ class Explorer:
     def _liveness(self) -> Finding | None:
         good: list[int] = []
         signatures: dict[Object, tuple[int, dict[str, Any]]] = {}
+        quiet: set[int] = set()
         for place in self._ends:
             state = self._states[place]
             store = self._model.world(state).store
@@ -195,7 +198,10 @@ class Explorer:
                 lacks = "a member has ended, and its group goes on"
             if lacks:
                 return Finding("goal", f"nothing goes on, but {lacks}", self._trace(place))
-            noise = self._noise(state)
+            noise = self._noise(self._model.memory(state), state.now_s)
+            if not noise and state.cluster not in quiet:
+                noise = self._noise_of_a_start(state)
+                quiet.add(state.cluster)
             if noise:
                 return Finding("silence", noise, self._trace(place))
             if draft.has_one_end and not truth.stuck_pods(store):
@@ -212,11 +218,17 @@ class Explorer:
             return Finding("goal", "the goal cannot be reached any more", self._trace(stuck))
         return None
 
-    def _noise(self, state: State) -> str:
+    def _noise_of_a_start(self, state: State) -> str:
+        """What a controller that starts where nothing goes on writes. Judged once for each cluster."""
+        if truth.stuck_pods(self._model.world(state).store):
+            return ""  # it waits for them anew, and may go on without them then
+        noise = self._noise(self._model.started(state), state.now_s, (0.0, *LATER_S))
+        return f"an operator that starts writes {noise}" if noise else ""
+
+    def _noise(self, memory: Memory, now_s: float, later: tuple[float, ...] = LATER_S) -> str:
         """What a controller that has nothing to do still writes, in three more looks."""
-        memory = self._model.memory(state)
-        for later_s in LATER_S:
-            looked = controller.look(memory, state.now_s + later_s)
+        for later_s in later:
+            looked = controller.look(memory, now_s + later_s)
             if any(self._model.is_write(action) for action in looked.actions):
                 words = ", ".join(type(action).__name__ for action in looked.actions)
                 return f"{words} {later_s:g} s after everything had come to rest"
@@ -270,12 +282,14 @@ def at_rest(model: Model, faults: int) -> State:
 
 
 def rest(model: Model, state: State) -> State:
-    """The state after all that goes on by itself is over, the same way each time."""
-    while True:
+    """The state after all that goes on by itself is over, the same way each time. Raises ValueError where it
+    is not within some ten thousand steps: no small set needs as many."""
+    for _ in range(MOST_STEPS):
         move = next((move for move in model.moves(state) if move.kind == "step"), None)
         if move is None:
             return state
         state = move.after
+    raise ValueError(f"it has not come to rest after {MOST_STEPS:,} steps")
 
 
 def _wrong_with(move: Move) -> tuple[str, str] | None:

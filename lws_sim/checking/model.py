@@ -188,7 +188,8 @@ class Model:
         self._applies = tuple(f"Apply StatefulSet {self.name}{part}" for part in ("", " template"))
         self._reports_at_once, self._slack = reports_at_once, slack
         self._store_type = store_type
-        self._recreates = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy") != "None"
+        policy = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy")
+        self._recreates, self._waits_for_start = policy != "None", policy == "RecreateGroupAfterStart"
         self._rules = api.Rules(gate=gate, options=OPTIONS)
         self._clusters: Numbers[object] = Numbers()
         self._memories: Numbers[Memory] = Numbers()
@@ -366,15 +367,17 @@ class Model:
     def _faults(self, state: State) -> Iterator[Move]:
         left = state._replace(faults=state.faults - 1)
         now_s = state.now_s
+        standing = self._count(state.cluster).standing.groups if self._waits_for_start else ""
+        is_sure = set(standing) <= {"n", "o"}  # before all have started, what ends may count for nothing
         for kind in _HARMS if not self._is_late(state) else ():
             if kind in self.faults:
                 for how, after, debt in self._befalls(kind, state.cluster, now_s):
                     owed = state.owed
                     if debt is not None and self._recreates:
-                        owed = _with_debt(owed, debt)
+                        owed = _with_debt(owed, debt if is_sure else Debt(debt.group, 0, 1))
                     yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
-            memory = self._restart(state.cluster, now_s)
+            memory = self._remember(self.started(state))
             if memory != state.memory or state.sends:
                 anew = self._counted(left._replace(memory=memory, sends=()))
                 yield Move(("the controller starts anew",), anew, "fault")
@@ -499,8 +502,9 @@ class Model:
             self._things[version] = thing
         return self._things[version]
 
-    def _restart(self, of_cluster: int, now_s: float) -> int:
-        return self._remember(controller.begin(self._show(of_cluster).values(), now_s, OPTIONS))
+    def started(self, state: State) -> Memory:
+        """What a controller knows that starts in a state."""
+        return controller.begin(self._show(state.cluster).values(), state.now_s, OPTIONS)
 
     def _hear(self, number: int, action: int, outcome: int, now_s: float) -> int:
         key = (number, action, outcome, now_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from lws_core.rollout import Budget
 from lws_core.spec import IntOrPercent
 from lws_core.values import FrozenMap, as_map, dig
 from lws_runtime.cli import main
-from lws_sim.checking import truth
+from lws_sim.checking import bounds, explorer, truth
 from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of, smaller_than
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
@@ -279,14 +280,43 @@ def test_command_must_count_in_the_singular_too(manifest: str) -> None:
     assert "2 steps of slack" in output
 
 
-def test_command_never_calls_a_part_the_whole(manifest: str, tmp_path: Path) -> None:
+def test_command_never_calls_a_part_the_whole(manifest: str) -> None:
     code, output = run(manifest, "--most", "20", "--no-gate")
     assert (code, "NOT DONE" in output, "EXHAUSTED" in output) == (4, True, False)
     assert run(manifest, "--most", "300", "--edits", "0", "--faults", "0")[0] == 0
-    large = tmp_path / "large.yaml"
-    large.write_text(SET.replace("replicas: 2", "replicas: 64"))
-    code, output = run(str(large), "--most", "20", "--no-gate")
-    assert "EXHAUSTED" not in output
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A set that is checked as one of two groups."""
+    monkeypatch.setattr(bounds, "MOST_REPLICAS", 2)
+    path = tmp_path / "large.yaml"
+    path.write_text(SET.replace("replicas: 2", "replicas: 64"))
+    return str(path)
+
+
+def test_command_must_say_that_it_was_a_smaller_set(large: str) -> None:
+    code, output = run(large, "--most", "20", "--no-gate")
+    assert code == 4
+    assert "NOT DONE: nothing wrong in the states looked at in a smaller set (replicas 64" in output
+    code, output = run(large, "--edit", "template", "--faults", "0", "--no-gate")
+    assert (code, "EXHAUSTED" in output) == (0, False)
+    assert "BOUNDED: nothing wrong in a smaller set (replicas 64" in output
+
+
+@pytest.mark.usefixtures("too_wide")
+def test_command_must_say_that_a_violation_is_of_a_smaller_set(large: str) -> None:
+    code, output = run(large, "--edit", "template", "--no-gate")
+    assert code == 3
+    assert re.search("VIOLATION of (budget|floor) in a smaller set [(]replicas 64", output)
+
+
+def test_set_that_never_rests_must_be_refused(manifest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "MOST_STEPS", 5)
+    assert run(manifest) == (
+        2,
+        f"error: {manifest}[doc 1] LeaderWorkerSet/serve: it has not come to rest after 5 steps\n",
+    )
 
 
 def test_reduction_of_names_must_change_no_verdict() -> None:
