@@ -62,6 +62,7 @@ class Shape:
     grace_s: int = 3
     gate: bool = False
     startup_policy: str = "LeaderCreated"
+    subdomain_policy: str = "Shared"
 
     @property
     def manifest(self) -> Object:
@@ -75,7 +76,11 @@ class Shape:
         }
         return apply_defaults(
             a_set(
-                spec={"replicas": self.replicas, "startupPolicy": self.startup_policy},
+                spec={
+                    "replicas": self.replicas,
+                    "startupPolicy": self.startup_policy,
+                    "networkConfig": {"subdomainPolicy": self.subdomain_policy},
+                },
                 template={
                     "size": self.size,
                     "workerTemplate": template,

@@ -178,7 +178,18 @@ def bounded() -> list[Case]:
             ]
         created = Scope(gate=gate, edits=EVERYTHING, edit_count=1, from_creation=True)
         cases.append(Case("creation", Shape(replicas=min(replicas, 2), size=1), created))
-    return cases
+    member = Scope(edits=("template",), faults=("member",), fault_count=1)
+    unique = Shape(replicas=1, size=2, subdomain_policy="UniquePerReplica")
+    starting = Shape(
+        replicas=1, size=2, restart_policy="RecreateGroupAfterStart", startup_policy="LeaderReady"
+    )
+    return [
+        *cases,
+        Case("subdomains", unique, attrs.evolve(member, faults=("crash", "request", "object"))),
+        Case("subdomains", unique, attrs.evolve(member, fault_count=0, from_creation=True)),
+        Case("after start", starting, attrs.evolve(member, faults=("member", "crash", "object"))),
+        Case("after start", starting, attrs.evolve(member, edit_count=0, from_creation=True)),
+    ]
 
 
 def wide() -> list[Case]:

@@ -27,6 +27,7 @@ def cases() -> list[Case]:
     created = Scope(edits=EVERYTHING, edit_count=0, from_creation=True)
     late_reports = Scope(edits=("template",), faults=("request",), fault_count=1, reports_at_once=False)
     two, three = Shape(replicas=2, size=2), Shape(replicas=3, size=1)
+    waiting = Shape(replicas=1, size=2, startup_policy="LeaderReady")
     return [
         Case("created", two, created),
         Case("edits", Shape(replicas=1, size=1), everything),
@@ -47,6 +48,12 @@ def cases() -> list[Case]:
         Case("old groups", attrs.evolve(two, partition=1), attrs.evolve(member, edit_count=1)),
         Case("no restarts", attrs.evolve(two, restart_policy="None"), member),
         Case("deletions", attrs.evolve(two, restart_policy="None"), attrs.evolve(member, faults=("object",))),
+        Case("subdomains", Shape(replicas=1, size=2, subdomain_policy="UniquePerReplica"), created),
+        Case(
+            "after start",
+            attrs.evolve(waiting, restart_policy="RecreateGroupAfterStart"),
+            attrs.evolve(member, from_creation=True),
+        ),
         Case("whole groups", two, everything),
         Case("size", two, Scope(edits=("size", "template"), edit_count=2)),
         Case("twice", attrs.evolve(three, replicas=2), twice),

@@ -399,6 +399,51 @@ MUTANTS: Final = [
         "        history = History(leader_uid=leader.uid)\n",
         "        history = attrs.evolve(history, leader_uid=leader.uid)\n",
     ),
+    Mutant(
+        "the workers of an outdated group are let go before its leader is",
+        "tending",
+        "whole groups",
+        "    actions = [*change.actions, *unrecorded]\n",
+        "    actions = [*change.actions, *unrecorded]\n"
+        "    old = record.group.statefulset\n"
+        "    if leader is not None and old is not None and leader.revision_key != memory.lineage.key:\n"
+        "        ref = Ref('StatefulSet', lws.namespace, old.name)\n"
+        "        actions.append(Delete(ref, old.uid, old.resource_version, 'Background', ''))\n",
+    ),
+    Mutant(
+        "every StatefulSet of workers is written anew when the operator starts",
+        "tending",
+        "whole groups",
+        "    memory, record = _judge(memory, lws, index, now_s)\n",
+        "    is_new = not memory.groups.get(index).history.leader_uid\n"
+        "    memory, record = _judge(memory, lws, index, now_s)\n",
+        (
+            "    actions = [*change.actions, *unrecorded]\n",
+            "    actions = [*change.actions, *unrecorded]\n"
+            "    old = record.group.statefulset\n"
+            "    if is_new and leader is not None and old is not None and owned_by(old.owner, leader.uid):\n"
+            "        from .actions import Apply\n"
+            "        from .values import freeze_map\n"
+            "        head = {'name': old.name, 'namespace': lws.namespace, 'uid': old.uid}\n"
+            "        head['resourceVersion'] = old.resource_version\n"
+            "        spec = {'kind': 'StatefulSet', 'apiVersion': 'apps/v1', 'metadata': head}\n"
+            "        actions.append(Apply(freeze_map(spec | {'spec': {'replicas': old.replicas}}), ''))\n",
+        ),
+    ),
+    Mutant(
+        "what ends before a group has started counts",
+        "restart",
+        "after start",
+        "    if waits and not history.started and not all_have_started(group, size):",
+        "    if False:",
+    ),
+    Mutant(
+        "a group has no Service of its own",
+        "plan",
+        "subdomains",
+        'if then.spec.subdomain_policy == "UniquePerReplica" and not _owns(leader, group.service):',
+        "if False:",
+    ),
     # -- revisions
     Mutant(
         "a revision is made for every look",
@@ -480,6 +525,13 @@ MUTANTS: Final = [
         '        "resourceVersion": observed',
     ),
     Mutant(
+        "a write carries no resourceVersion",
+        "diff",
+        "edits",
+        '        "resourceVersion": observed.resource_version,\n    }\n    return manifest',
+        "    }\n    return manifest",
+    ),
+    Mutant(
         "a deletion carries no UID",
         "diff",
         "surge",
@@ -544,6 +596,35 @@ MUTANTS: Final = [
         "created",
         "    if status == lws.status:\n        return ()\n    has_failed",
         "    has_failed",
+    ),
+    Mutant(
+        "the observed generation is told only once all groups are ready",
+        "status",
+        "created",
+        "        observed_generation=generation,\n        conditions=conditions",
+        "        observed_generation=generation if all_ready else lws.status.observed_generation,\n"
+        "        conditions=conditions",
+    ),
+    Mutant(
+        "all groups that are there count as updated",
+        "status",
+        "rollout",
+        "    updated = summary.of_key(current_key) & summary.whole\n",
+        "    updated = summary.present\n",
+    ),
+    Mutant(
+        "no condition tells of a rollout",
+        "status",
+        "rollout",
+        "    if counted & outdated:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "the replicas of the status are those that are wanted",
+        "status",
+        "surge",
+        "replicas=0 if statefulset is None else statefulset.status_replicas,",
+        "replicas=spec.replicas,",
     ),
     # -- numbers
     Mutant(
