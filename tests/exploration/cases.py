@@ -38,6 +38,11 @@ class Case:
             f"{', created' * scope.from_creation}{', reports late' * (not scope.reports_at_once)}"
         )
 
+    @property
+    def most_groups(self) -> int:
+        """How many groups its edits may come to."""
+        return self.shape.replicas + (self.scope.edit_count if "up" in self.scope.edits else 0)
+
     def explore(self, limit: int = MOST_STATES) -> Report:
         """Go through it, or through so many states of it."""
         return check(self.shape.manifest, self.scope, limit=limit)

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from exploration import explore
 from exploration.cases import Case
@@ -60,3 +61,18 @@ def test_exploration_must_fail_where_a_kind_of_move_never_happens(
     monkeypatch.setattr(explore, "KINDS", ("look", "evict"))
     assert run(monkeypatch) == 1
     assert "never happened: evict" in capsys.readouterr().out
+
+
+def test_exploration_must_fail_where_more_is_written_than_a_set_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ONE.explore()
+    assert explore._too_much(ONE, report) is None
+    endless = explore._too_much(ONE, attrs.evolve(report, most_writes=None))
+    assert endless is not None
+    assert endless.text.startswith("there is a way without an end")
+    monkeypatch.setattr(explore, "OF_A_SET", 0)
+    monkeypatch.setattr(explore, "OF_A_GROUP", 1)
+    assert run(monkeypatch) == explore.FAILS
+    said = capsys.readouterr().out
+    assert f"VIOLATION of writes in {ONE.name}: there is a way with {report.most_writes} writes" in said
