@@ -39,9 +39,10 @@ class Case:
         )
 
     @property
-    def most_groups(self) -> int:
-        """How many groups its edits may come to."""
-        return self.shape.replicas + (self.scope.edit_count if "up" in self.scope.edits else 0)
+    def changes(self) -> int:
+        """How often a group may be made anew by its edits: so many groups there may be, for each edit."""
+        added = self.scope.edit_count if "up" in self.scope.edits else 0
+        return (self.shape.replicas + added) * max(1, self.scope.edit_count)
 
     def explore(self, limit: int = MOST_STATES) -> Report:
         """Go through it, or through so many states of it."""

@@ -30,7 +30,7 @@ from lws_sim.checking.model import KINDS  # noqa: E402
 
 FAILS, LEFT = 3, 4
 OF_A_SET, OF_A_GROUP = 10, 22
-"""So many writes there may be on the longest way, and so many more for each group."""
+"""So many writes there may be on the longest way, and so many more for each group and edit."""
 
 
 def explored(case: Case) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def explored(case: Case) -> dict[str, Any]:
         "ends": report.ends,
         "complete": report.complete,
         "writes": report.most_writes,
-        "groups": case.most_groups,
+        "changes": case.changes,
         "seconds": round(time.monotonic() - began_s, 2),
         "finding": None if found is None else [found.check, found.text, [": ".join(m) for m in found.trace]],
     }
@@ -54,7 +54,7 @@ def explored(case: Case) -> dict[str, Any]:
 
 def _too_much(case: Case, report: Report) -> Finding | None:
     """An exploration in which the operator writes without end, or more than a set of this size needs."""
-    most = OF_A_SET + OF_A_GROUP * case.most_groups
+    most = OF_A_SET + OF_A_GROUP * case.changes
     if not report.complete or (report.most_writes is not None and report.most_writes <= most):
         return None
     many = "without an end" if report.most_writes is None else f"with {report.most_writes} writes"
@@ -95,8 +95,8 @@ def main() -> int:
         print(f"  {result['seconds']:7.1f} s {result['states']:8,} states {result['case']}")
     moves = _moves(done)
     print("moves:", *(f"  {moves[kind]:11,} {kind}" for kind in sorted(moves)), sep="\n")
-    most = max(((r["writes"] - OF_A_SET) / r["groups"] for r in done.values() if r["writes"]), default=0)
-    print(f"writes on the longest way, less {OF_A_SET} for the set: {most:.1f} a group at most")
+    most = max(((r["writes"] - OF_A_SET) / r["changes"] for r in done.values() if r["writes"]), default=0)
+    print(f"writes on the longest way, less {OF_A_SET} for the set: {most:.1f} a group and edit at most")
     if any(result["finding"] for result in done.values()):
         return FAILS
     if len(done) < len(cases):
