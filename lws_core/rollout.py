@@ -237,7 +237,8 @@ def _partition(
     over_budget: bool = False,
 ) -> int:
     staying = min(position.replicas, replicas)
-    exposable = (groups.ready | groups.doomed) & groups.outdated
+    # An exposed one may serve still, though nothing counts on it.
+    exposable = (groups.ready | groups.doomed | groups.exposed) & groups.outdated
     # The lowest partition that exposes no more ready groups than may be ended.
     safe = nth_highest(exposable, allowance + 1) + 1
     if writes_template:

@@ -193,6 +193,12 @@ def test_group_that_serves_until_it_is_recreated_always_costs_what_a_ready_one_d
     assert decide(Budget(4, 1), Position(4, 2, 4), lower).partition == 1
 
 
+def test_surge_that_a_template_edited_by_hand_may_have_replaced_always_is_held_back() -> None:
+    """Group 0 and the surge serve, 1 and 2 are being replaced, and the revision before comes back."""
+    groups = Groups(0b1111, 0b1001, 0b1110, terminating=0b0110, exposed=0b1000)
+    assert decide(Budget(3, 1, 1), Position(4, 1, 3), groups, writes_template=True) == Step(4, 4, 0)
+
+
 @pytest.mark.parametrize("doubt", ["exposed", "doomed"])
 def test_surge_that_may_serve_never_is_returned_while_nothing_else_surely_serves(doubt: str) -> None:
     ready = 0b111000 if doubt == "exposed" else 0
