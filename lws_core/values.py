@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -175,9 +175,9 @@ def as_list(value: Json) -> tuple[Json, ...]:
     return value if isinstance(value, tuple) else ()
 
 
-def as_maps(value: Json) -> Iterable[FrozenMap[Json]]:
-    """The maps among the items of a list; nothing for any other value."""
-    return (item for item in as_list(value) if isinstance(item, FrozenMap))
+def as_maps(value: Json) -> tuple[FrozenMap[Json], ...]:
+    """The maps among the items of a list; none for any other value."""
+    return tuple([item for item in as_list(value) if isinstance(item, FrozenMap)])
 
 
 def dig(value: Json, *path: str) -> Json:

@@ -44,7 +44,7 @@ def _judge_create(memory: Memory, action: Create) -> list[Violation]:
     """A child is created for a controller that lives, and is the one that was seen; workers that wait for
     their leader, once it is ready."""
     lws, leader = memory.lws, None
-    references = tuple(as_maps(dig(action.manifest, "metadata", "ownerReferences")))
+    references = as_maps(dig(action.manifest, "metadata", "ownerReferences"))
     if not any(reference.get("controller") for reference in references):
         return [Violation("ownership", f"{_words(action)}: nothing owns it")]
     waits = lws is not None and lws.spec.startup_policy == "LeaderReady"
