@@ -111,15 +111,15 @@ def look(memory: Memory, now_s: float) -> Look:
     memory, of_strangers = _strangers(memory, now_s)
     doubted = [owner for owner in memory.doubted if view.is_in_view(memory, owner)]
     of_owners = tuple(_read_owner(memory, lws.namespace, owner) for owner in doubted)
-    waiting = [action for action in (*of_set, *of_groups) if _is_for(action, doubted)]
+    planned = (*of_set, *of_groups)
     wanted = (
         *_reads(memory),
         *of_strangers,
         *of_owners,
-        *(action for action in (*of_set, *of_groups) if action not in waiting),
+        *(action for action in planned if not _is_for(action, doubted)),
         *report(memory, lws, now_s),
     )
-    held = (*held, *map(action_key, waiting))
+    held = (*held, *(action_key(action) for action in planned if _is_for(action, doubted)))
     memory = tell_of_failures(tell_of_workers(memory, now_s), now_s)
     memory = _forget(memory, wanted, looked_at, held)
     return _send(memory, wanted, now_s, held)

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 import attrs
 
 from lws_core import controller, names
-from lws_core.actions import Action, Delete, Emit, PatchStatus, Read
+from lws_core.actions import Action, Apply, Delete, Emit, PatchStatus, Read
 from lws_core.bits import indexes
 from lws_core.lineage import Lineage
 from lws_core.memory import Memory, Retry
@@ -185,7 +185,6 @@ class Model:
         self.name, self.namespace = name_of(manifest), namespace_of(manifest)
         self.owner = f"{self.namespace}/{self.name}"
         self._status = f"PatchStatus {names.KIND} {self.name}"
-        self._applies = tuple(f"Apply StatefulSet {self.name}{part}" for part in ("", " template"))
         self._reports_at_once, self._slack = reports_at_once, slack
         self._store_type = store_type
         policy = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy")
@@ -445,7 +444,7 @@ class Model:
             decision=None,
             lineage=self._plain_lineage(memory.lineage),
             retries=FrozenMap({key: _plain_retry(retry) for key, retry in memory.retries.items()}),
-            basis=memory.basis if any(key in memory.pending for key in self._applies) else None,
+            basis=memory.basis if any(map(self._applies_leaders, memory.pending.values())) else None,
             status_basis=memory.status_basis if self._status in memory.pending else Status(),
         )
         return self._memories.of(plain)
@@ -501,6 +500,10 @@ class Model:
                 self._known[as_it_was] = thing
             self._things[version] = thing
         return self._things[version]
+
+    def _applies_leaders(self, action: Action) -> bool:
+        """Whether an action that is under way is an apply to the leader StatefulSet."""
+        return isinstance(action, Apply) and (action.ref.kind, action.ref.name) == ("StatefulSet", self.name)
 
     def started(self, state: State) -> Memory:
         """What a controller knows that starts in a state."""
