@@ -75,7 +75,8 @@ def _at_once(
 ) -> tuple[Memory, tuple[Request, ...]]:
     """What of the wanted actions need not wait, and what has to be read for the others."""
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
-    if not _writes_template(plan):
+    overwrites = _writes_template(plan) or plan.exposed
+    if not overwrites or memory.exposed & ~plan.exposed:
         memory, reads = _verify(memory, lws, plan, view)
         if reads or memory.exposed:
             return memory, (*reads, *(action for action in actions if isinstance(action, Create)))
@@ -83,8 +84,9 @@ def _at_once(
         return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
     if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = _tell_of_drift(memory, lws, plan)
+        memory = evolve(memory, exposed=plan.exposed)
         if _writes_template(plan):
-            memory = evolve(memory, exposed=plan.exposed, taken=change.taken)
+            memory = evolve(memory, taken=change.taken)
     return memory, actions
 
 

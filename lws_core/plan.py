@@ -27,7 +27,7 @@ from .options import Options
 from .rendered import Rendered, held, record_of, rendered_from
 from .restart import Hold, Recreate, Recreation, decide_restart, restarts_after_start
 from .revision import claims_meaning, contained, normalised, with_subdomain_policy, with_template
-from .rollout import Budget, Decision, Done, Groups, Position, choose_deletes, decide
+from .rollout import Budget, Decision, Done, Groups, Position, choose_deletes, decide, held_back
 from .scaling import surge_count, unavailable_count
 from .spec import LeaderWorkerSet, Template
 from .summary import Summary
@@ -130,7 +130,7 @@ class SetPlan:
     replace: leaders to delete so that they come back on the new revision. unsure: those that would be, but
     pods are of a revision that is not known, and nobody has made sure that the leader StatefulSet is as it
     was seen. obsolete: revisions to delete. exposed: groups that seem to serve, and that may have been
-    replaced by the template which is written over.
+    replaced by the template, or above the partition, which is written over.
     """
 
     lineage: Lineage
@@ -196,6 +196,9 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         anyone = view.summary.ready & span(statefulset.partition, statefulset.replicas) if heals else 0
         groups = attrs.evolve(groups, exposed=view.exposed | anyone)
     decision = decide(budget, position, groups, writes_template=writes)
+    exposed = groups.exposed
+    if not writes and decision.replicas > budget.replicas:
+        exposed = held_back(position, decision, groups)  # the next look returns no surge on their account
     replace: tuple[int, ...] = ()
     if ours and not writes and not view.long_absent and _observed(statefulset):
         native = view.summary.by_native.get(statefulset.update_revision, 0)
@@ -206,7 +209,7 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         replace, unsure = (), replace
     leaders = _leaders(lws, view, statefulset, decision, ours, heals)
     obsolete = _obsolete(lws, view, statefulset, decision)
-    return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, groups.exposed)
+    return SetPlan(lineage, leaders, service, decision, replace, unsure, obsolete, exposed)
 
 
 def _plan_unchanged(lws: LeaderWorkerSet, view: SetView, statefulset: LeaderStatefulSet) -> SetPlan:

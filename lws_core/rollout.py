@@ -74,8 +74,8 @@ class Groups:
     terminating: the leader is terminating.
     outdated: the leader exists and is of another revision than the current one.
     broken: outdated groups that are unready and not expected back (the caller judges by time and evidence).
-    exposed: ready groups that may have been replaced unseen, by the template that is about to be written
-    over; nothing counts on them.
+    exposed: ready groups that may have been replaced unseen, by the template or above the partition that
+    is about to be written over; nothing counts on them.
     doomed: unready groups that serve until they are recreated. Nothing counts on them, but to end one earlier
     costs what it costs to end a ready one.
     """
@@ -131,9 +131,24 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
 
     `writes_template`: the leader template goes into the same write (with a new revision, or to heal it), so
     the partition starts at the top, and no ready group is given up; `groups.outdated` is then judged by that
-    template. Cost: a few dozen
-    operations on group sets, whatever the number of groups.
+    template. Cost: a few dozen operations on group sets, whatever the number of groups.
     """
+    decision = _decide(budget, position, groups, writes_template)
+    withdrawn = 0 if writes_template else held_back(position, decision, groups)
+    if withdrawn and decision.replicas < position.replicas:
+        return _decide(budget, position, attrs.evolve(groups, exposed=withdrawn), writes_template)
+    return decision
+
+
+def held_back(position: Position, decision: Decision, groups: Groups) -> GroupSet:
+    """The ready groups that the stored partition has released and the decided one would hold back. The
+    StatefulSet controller may have ended them by now, so no surge is returned on their account."""
+    return (
+        groups.ready & groups.outdated & span(position.partition, min(decision.partition, position.replicas))
+    )
+
+
+def _decide(budget: Budget, position: Position, groups: Groups, writes_template: bool) -> Decision:
     rolling = groups.outdated & span(budget.partition, budget.replicas) != 0
     wanted = _replicas(budget, position, groups, rolling)
     wedged = not writes_template and _wedged(budget, position, groups, wanted)

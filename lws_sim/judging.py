@@ -215,7 +215,8 @@ def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:
     already = case.exposed(case.key, case.statefulset.partition, case.statefulset.replicas)
     released = exposed - already
     ended = released | (set() if case.scaling_down else taken)
-    left = len({i for i in case.ready if i < replicas} - exposed)
+    # What the stored numbers expose may have ended unseen, though the new ones hold it back.
+    left = len({i for i in case.ready if i < replicas} - exposed - already)
     if ended and left < case.limits.floor and not _is_excepted(case, ended | exposed, key):
         found.append(
             Violation(

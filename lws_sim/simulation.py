@@ -498,15 +498,15 @@ class Simulation:
 
     def _trace(self) -> Trace:
         memory = self._memory
-        current = self._is_current()
-        finished = _is_done(memory) and current
+        unseen = self._unseen()
+        finished = _is_done(memory) and not unseen
         if self._deleted:
             finished = self._world.tally.pods == 0
         blocked_by = ""
         if not finished:
             blocked_by = explain(memory, self._world.now_s).text
-            if not current:
-                blocked_by = "the operator has not seen the set as it is now: its watch stands still"
+            if unseen:
+                blocked_by = f"the operator has not seen {unseen}: its watch stands still"
             if self._tasks > self._most_tasks:
                 blocked_by = f"it never comes to rest: {blocked_by}"
         namespace, _, name = self._player.owner.partition("/")
@@ -541,6 +541,13 @@ class Simulation:
     def _memory(self) -> Memory:
         known: cluster.Controller = self._world.controllers[self._player.owner]
         return known.memory
+
+    def _unseen(self) -> str:
+        """What the operator would have to know before it could say that it is at its goal."""
+        if not self._is_current():
+            return "the set as it is now"
+        missing = self._census.ready_count < self._budget.replicas
+        return "that a group is not ready" if missing and _is_done(self._memory) else ""
 
     def _is_current(self) -> bool:
         """Whether the operator knows the set as it is stored; not where its watch of sets stands still."""

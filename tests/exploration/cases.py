@@ -103,9 +103,11 @@ def as_late_as_can_be() -> list[Case]:
             Case("any order, creation", Shape(replicas=1, size=2), attrs.evolve(rollout, from_creation=True)),
         ]
     other = Scope(edits=(), edit_count=2, slack=None)
+    late = Shape(replicas=2, size=1, max_unavailable=0, max_surge=1)
     return [
         *cases,
         Case("any order, size", one, attrs.evolve(other, edits=("size", "template"))),
+        Case("any order, canary", late, attrs.evolve(other, edits=("template", "partition"))),
         Case("any order, broken", one, attrs.evolve(other, edits=("broken", "partition", "template"))),
     ]
 

@@ -69,6 +69,11 @@ def cases() -> list[Case]:
             attrs.evolve(three, replicas=2),
             attrs.evolve(twice, faults=("crash", "request"), fault_count=1),
         ),
+        Case(
+            "canary, late",
+            Shape(replicas=2, size=1, max_unavailable=0, max_surge=1),
+            Scope(edits=("template", "partition"), edit_count=2, slack=2),
+        ),
         Case("late groups", two, Scope(edits=("template", "down"), slack=2)),
         Case("late surge", attrs.evolve(two, max_surge=1), Scope(edits=("template",), slack=2)),
         Case("faults in whole groups", two, attrs.evolve(faults, edits=EVERYTHING)),

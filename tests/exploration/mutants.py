@@ -102,6 +102,20 @@ MUTANTS: Final = [
         "groups = attrs.evolve(groups, exposed=anyone)",
     ),
     Mutant(
+        "surge is returned on account of a group that the same write holds back",
+        "rollout",
+        "canary, late",
+        "withdrawn = 0 if writes_template else held_back(position, decision, groups)",
+        "withdrawn = 0",
+    ),
+    Mutant(
+        "surge is returned on account of a group that the write before has held back",
+        "plan",
+        "canary, late",
+        "if not writes and decision.replicas > budget.replicas:",
+        "if not writes and decision.replicas < budget.replicas:",
+    ),
+    Mutant(
         "surge is never started",
         "rollout",
         "stages",

@@ -359,6 +359,16 @@ def test_rollout_that_the_operator_has_not_seen_never_is_finished(one: Path, dee
     assert run(one, "--scenario", released).exit_code == 0
 
 
+def test_group_that_the_operator_has_not_seen_fall_never_is_finished(one: Path) -> None:
+    held = "- {holdWatch: Pod, unready: [0]}"
+    shown = run(one, "--scenario", scenario(one.parent, held))
+    assert shown.exit_code == 3
+    text = "Blocked: the operator has not seen that a group is not ready: its watch stands still."
+    assert text in shown.stdout
+    released = scenario(one.parent, f"{held}\n- {{releaseWatch: Pod, ready: [0]}}")
+    assert run(one, "--scenario", released).exit_code == 0
+
+
 def strict(folder: Path, steps: str, cluster: str = "{}") -> Path:
     path = scenario(folder, steps, cluster)
     path.write_text(path.read_text("utf-8") + "strict: true\n", encoding="utf-8")

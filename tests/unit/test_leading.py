@@ -102,6 +102,35 @@ def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_expos
     assert (bench.cluster.leaders.replicas, bench.memory.exposed) == (2, 0b1)
 
 
+def test_surge_never_is_returned_for_a_leader_that_the_partition_before_has_exposed() -> None:
+    """The user keeps group 0 just as it was released, and the StatefulSet controller may be replacing it."""
+    rolling = {"maxUnavailable": 0, "maxSurge": 1, "partition": 0}
+    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}, rolling=rolling))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.settle()
+    bench.cluster.replace_leader()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.watch()
+    while bench.cluster.leaders.partition != 0:
+        for action in bench.look():
+            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=1)
+    for action in bench.look():
+        bench.hear(action)
+    leaders = bench.cluster.leaders
+    assert (leaders.replicas, leaders.partition, bench.memory.exposed) == (3, 1, 0b1)
+    bench.cluster.run_leaders()  # before, it may still have gone by the partition before
+    (read,) = of_type(bench.look(), Read)
+    assert writes([read]) == ["Read Pod serve-0"]
+    bench.hear(read)
+    bench.settle()
+    assert (bench.cluster.leaders.replicas, bench.memory.exposed) == (2, 0)
+
+
 def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0

@@ -145,8 +145,17 @@ def test_surge_that_alone_serves_never_is_returned_even_where_the_budget_wants_l
 
 def test_surge_that_is_returned_never_counts_for_what_may_be_ended() -> None:
     """Three serve, one must. The last is returned, so one more may be ended, not two."""
-    decision = decide(Budget(1, 0, 2), Position(3, 0, 1), groups_in("ooo"))
+    decision = decide(Budget(1, 0, 2), Position(3, 1, 1), groups_in("ooo"))
     assert decision == Step(2, 1, 1)
+
+
+def test_surge_never_is_returned_on_account_of_a_group_that_the_same_write_holds_back() -> None:
+    """The user keeps group 0 just as it was released: it may be gone, though it still seems to serve."""
+    canary = Budget(2, 0, 1, partition=1)
+    released = decide(canary, Position(3, 0, 2), groups_in("onn"))
+    assert (released.replicas, released.partition) == (3, 1)
+    held = decide(canary, Position(3, 1, 2), groups_in("onn"))
+    assert (held.replicas, held.partition) == (2, 1)
 
 
 def test_deletes_always_go_from_the_highest_down_and_end_with_the_allowance() -> None:

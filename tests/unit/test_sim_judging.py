@@ -132,6 +132,26 @@ def test_groups_that_are_exposed_already_never_count_again() -> None:
     assert rules(memory, leaders(memory, 4, 1)) == ["budget"]
 
 
+def test_surge_never_is_returned_on_account_of_what_the_same_write_holds_back() -> None:
+    """Two groups, and a third as surge: group 0 is outdated, and may be gone by the partition before."""
+    memory = at_rest(Shape(replicas=3, size=1, max_unavailable=0, max_surge=1))
+    assert memory.statefulset is not None
+    assert memory.lws is not None
+    canary = attrs.evolve(memory.lws.spec.rollout_strategy, partition=1)
+    spec = attrs.evolve(memory.lws.spec, replicas=2, rollout_strategy=canary)
+    applied = memory.statefulset.annotations | {names.REPLICAS: "2"}
+    leader = memory.groups.get(0).group.leader
+    assert leader is not None
+    memory = change(memory, 0, leader=attrs.evolve(leader, revision_key="old"))
+    before = attrs.evolve(next(iter(memory.revisions.values())), name="old", key="old")
+    revisions = memory.revisions.with_("old", before)
+    memory = _with(memory, lws=attrs.evolve(memory.lws, spec=spec), revisions=revisions)
+    for partition, replicas, found in [(1, 2, []), (0, 2, ["budget"]), (0, 3, [])]:
+        stored = attrs.evolve(memory.statefulset, partition=partition, annotations=applied)
+        write = leaders(memory, replicas, 1, key=key_of(memory))
+        assert rules(_with(memory, statefulset=stored), write) == found
+
+
 def test_an_outdated_native_revision_always_exposes_as_well() -> None:
     memory = at_rest()
     assert memory.statefulset is not None
@@ -191,7 +211,7 @@ def test_ready_group_never_goes_before_the_broken_ones_were_waited_for() -> None
 
 
 def test_nothing_ever_goes_over_the_budget_while_nothing_is_broken() -> None:
-    memory = at_rest(Shape(replicas=3, max_unavailable=0, max_surge=1))
+    memory = at_rest(Shape(replicas=3, size=1, max_unavailable=0, max_surge=1))
     assert rules(memory, leaders(memory, 4, 3)) == []
     assert rules(memory, leaders(memory, 4, 2)) == ["budget"]
 
