@@ -16,12 +16,15 @@ Rules (docs/rollout.md, "What is kept"):
   comes back with.
 - template: the leader template is written only with a new revision key or to restore the one of the key.
 - ownership: nothing is written to an object that the view has terminating, or not owned by the set.
+- hold: where more ready groups are exposed than the budget can spare, as after a failure, the partition rises
+  again over outdated ones not yet touched; but for one where broken groups alone have spent the budget.
 - children: neither the leader StatefulSet nor a Service is ever deleted, the StatefulSet of workers only when
   its leader is terminating, and it never has fewer workers than its group.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Final
@@ -29,7 +32,7 @@ from typing import Final
 import attrs
 
 from lws_core import names
-from lws_core.actions import Action, Apply, Delete
+from lws_core.actions import Action, Apply, Delete, Emit, PatchStatus
 from lws_core.memory import Memory
 from lws_core.observed import Group, LeaderStatefulSet, Pod
 from lws_core.spec import IntOrPercent, LeaderWorkerSet, Spec
@@ -135,6 +138,11 @@ class _Case:
         """The ready groups that may be replaced under these numbers."""
         return {i for i in self.ready & self.outdated(key) if partition <= i < replicas}
 
+    def can_be_held(self, index: int, outdated: set[int]) -> bool:
+        """Whether a higher partition keeps a leader as it is; one that is made anew would be an old one."""
+        leader = self.groups[index].leader
+        return index in outdated - self.deleting and leader is not None and not leader.terminating
+
     def broken_have_spent_it(self, key: str) -> bool:
         """Whether no ready group can be spared, and none of the newest revision is on its way: what is not
         ready is outdated or absent, and has been waited for."""
@@ -191,6 +199,29 @@ def is_ready(group: Group, statefulset_uid: str, sizes: dict[str, int]) -> bool:
 
 def _is_up(pod: Pod, owner_uid: str) -> bool:
     return pod.ready and not pod.terminating and pod.owner is not None and pod.owner.uid == owner_uid
+
+
+def judge_pause(memory: Memory, actions: tuple[Action, ...], now_s: float) -> tuple[Violation, ...]:
+    """What is wrong with a look that changes nothing, while no request is under way: the rule `hold`."""
+    lws, statefulset = memory.lws, memory.statefulset
+    if lws is None or statefulset is None or memory.pending or memory.retries or not memory.synced:
+        return ()
+    if not all(isinstance(action, PatchStatus | Emit) for action in actions):
+        return ()
+    case = _Case(lws, statefulset, memory, now_s)
+    outdated, partition = case.outdated(case.key), statefulset.partition
+    exposed = case.exposed(case.key, partition, statefulset.replicas)
+    spare = max(0, len(case.ready) - case.limits.floor)
+    kept = set(
+        itertools.takewhile(lambda i: case.can_be_held(i, outdated), range(partition, statefulset.replicas))
+    )
+    if len(exposed) <= spare or not exposed & kept or case.broken_have_spent_it(case.key):
+        return ()
+    text = (
+        f"groups {sorted(exposed)} may end at partition {partition}, and {spare} can be spared; "
+        f"{sorted(kept)} are not held back"
+    )
+    return (Violation("hold", text),)
 
 
 def _judge_apply(case: _Case | None, action: Apply) -> list[Violation]:

@@ -48,7 +48,7 @@ from lws_sim.cluster.store import (
     with_meta,
     with_status,
 )
-from lws_sim.judging import Violation, judge
+from lws_sim.judging import Violation, judge, judge_pause
 
 from .edits import EDITS, Draft
 from .naming import NamedStore, Numbers
@@ -423,7 +423,11 @@ class Model:
             found = _Looked(
                 self._remember(looked.memory),
                 tuple(self._actions.of(action) for action in actions),
-                (*judge(memory, actions, now_s), *judge_more(memory, actions)),
+                (
+                    *judge(memory, actions, now_s),
+                    *judge_more(memory, actions),
+                    *judge_pause(memory, actions, now_s),
+                ),
                 wake_at_s,
             )
             self._looked[number, now_s] = found

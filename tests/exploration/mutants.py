@@ -102,6 +102,13 @@ MUTANTS: Final = [
         "groups = attrs.evolve(groups, exposed=anyone)",
     ),
     Mutant(
+        "the partition never rises again after a failure",
+        "rollout",
+        "stuck",
+        "    return max(target, min(safe, limit))\n",
+        "    return max(target, min(position.partition, limit))\n",
+    ),
+    Mutant(
         "surge is returned on account of a group that the same write holds back",
         "rollout",
         "canary, late",

@@ -13,7 +13,7 @@ from lws_core.memory import Memory, Record
 from lws_core.observed import Group
 from lws_core.values import Json, freeze_map
 from lws_sim.checking.rules import judge_more
-from lws_sim.judging import Limits, is_ready, judge, limits_of
+from lws_sim.judging import Limits, is_ready, judge, judge_pause, limits_of
 from lws_sim.world import START_S
 
 NOW_S = START_S + 1000
@@ -150,6 +150,31 @@ def test_surge_never_is_returned_on_account_of_what_the_same_write_holds_back() 
         stored = attrs.evolve(memory.statefulset, partition=partition, annotations=applied)
         write = leaders(memory, replicas, 1, key=key_of(memory))
         assert rules(_with(memory, statefulset=stored), write) == found
+
+
+@pytest.mark.parametrize(
+    ("partition", "fallen", "found"),
+    [(2, (), []), (2, (0,), ["hold"]), (3, (0,), []), (2, (3,), []), (0, (0, 1), [])],
+)
+def test_a_partition_must_rise_again_over_groups_that_cannot_be_spared(
+    partition: int, fallen: tuple[int, ...], found: list[str]
+) -> None:
+    """Of four groups two may be missing; the last two are outdated unless they fall."""
+    memory = at_rest(Shape(replicas=4, size=1, max_unavailable=2))
+    assert memory.statefulset is not None
+    before = attrs.evolve(next(iter(memory.revisions.values())), name="old", key="old")
+    memory = _with(memory, revisions=memory.revisions.with_("old", before))
+    for index in {2, 3} - {*fallen}:
+        leader = memory.groups.get(index).group.leader
+        assert leader is not None
+        memory = change(memory, index, leader=attrs.evolve(leader, revision_key="old"))
+    memory = _with(
+        unready(memory, *fallen), statefulset=attrs.evolve(memory.statefulset, partition=partition)
+    )
+    assert [violation.rule for violation in judge_pause(memory, (), NOW_S)] == found
+    under_way = _with(memory, pending=memory.pending.with_("any", delete(memory, 1)))
+    assert judge_pause(under_way, (), NOW_S) == ()
+    assert judge_pause(memory, (leaders(memory, 4, 4),), NOW_S) == ()
 
 
 def test_an_outdated_native_revision_always_exposes_as_well() -> None:
