@@ -75,19 +75,29 @@ def _at_once(
 ) -> tuple[Memory, tuple[Request, ...]]:
     """What of the wanted actions need not wait, and what has to be read for the others."""
     actions = tuple(action for action in change.actions if not _waits_for_revision(memory, action))
+    reads: tuple[Read, ...] = ()
     overwrites = _writes_template(plan) or plan.exposed
     if not overwrites or memory.exposed & ~plan.exposed:
         memory, reads = _verify(memory, lws, plan, view)
         if reads or memory.exposed:
-            return memory, (*reads, *(action for action in actions if isinstance(action, Create)))
+            actions = tuple(action for action in actions if _ends_nothing(action, plan, view))
     if _is_under_way(memory, lws):
-        return memory, tuple(action for action in actions if _may_go_along(memory, lws, action))
-    if any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
-        memory = _tell_of_drift(memory, lws, plan)
-        memory = evolve(memory, exposed=plan.exposed)
+        actions = tuple(action for action in actions if _may_go_along(memory, lws, action))
+    elif any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
+        memory = evolve(_tell_of_drift(memory, lws, plan), exposed=memory.exposed | plan.exposed)
         if _writes_template(plan):
             memory = evolve(memory, taken=change.taken)
-    return memory, actions
+    return memory, (*reads, *actions)
+
+
+def _ends_nothing(action: Request, plan: SetPlan, view: SetView) -> bool:
+    """Whether an action is safe whatever has happened unseen: objects that are made, and leaders that are
+    added or held back."""
+    leaders, stored = plan.leaders, view.statefulset
+    if not isinstance(action, Apply) or leaders is None or stored is None:
+        return isinstance(action, Create)
+    fewer = leaders.replicas < stored.replicas or leaders.partition < stored.partition
+    return action.ref.kind == "StatefulSet" and not fewer
 
 
 def set_view(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> SetView:

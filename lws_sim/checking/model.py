@@ -258,8 +258,10 @@ class Model:
 
     def first(self, faults: int) -> State:
         """The set has just been created."""
+        edited_twice = any(self.drafts[place].children for _, place in self.drafts[0].children)
         world = cluster.World(
-            store=self._store_type(counts_lives=bool(faults)),
+            # A view may be older than all that two edits lead to and back from, where nothing bounds its age.
+            store=self._store_type(counts_lives=bool(faults) or (self._slack is None and edited_twice)),
             rules=self._rules,
             timing=cluster.Timing(load_s=None),
         )

@@ -59,7 +59,7 @@ class Numbers(Generic[V]):
 class NamedStore(Store):
     """A store with names as above. `tombs`: by key, the UID and the owner's UID of objects that are gone,
     as long as another may come under the same owner. `counts_lives`: no UID comes back ever, as records of
-    failures outlast revisions; without it only no UID follows on itself."""
+    failures and views of any age outlast revisions; without it only no UID follows on itself."""
 
     counts_lives: bool = False
     contents: Numbers[Object] = attrs.field(factory=Numbers, eq=False)

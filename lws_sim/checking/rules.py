@@ -145,9 +145,15 @@ def _judge_status(memory: Memory, action: PatchStatus) -> list[Violation]:
     if is_sure and (dig(action.status, "readyReplicas") or 0) != len(ready):
         text = f"readyReplicas is {dig(action.status, 'readyReplicas')} with the groups {ready} ready"
         found.append(Violation("status", text))
-    if conditions.get(names.AVAILABLE) == "True" and not set(range(lws.spec.replicas)) <= set(ready):
+    available = conditions.get(names.AVAILABLE) == "True"
+    if is_sure and available and not set(range(lws.spec.replicas)) <= set(ready):
         found.append(Violation("status", f"Available with the groups {ready} ready of {lws.spec.replicas}"))
-    return [*found, *_judge_counts(memory, lws, action, conditions.get(names.UPDATE_IN_PROGRESS) == "True")]
+    if is_sure:
+        found += _judge_counts(memory, lws, action, conditions.get(names.UPDATE_IN_PROGRESS) == "True")
+    there, seen = dig(action.status, "replicas") or 0, 0 if leaders is None else leaders.status_replicas
+    if there != seen:
+        found.append(Violation("status", f"replicas is {there} where the leader StatefulSet says {seen}"))
+    return found
 
 
 def _judge_counts(
@@ -168,9 +174,6 @@ def _judge_counts(
     if old and not updates and all(old - {key} for key in keys):
         text = f"{names.UPDATE_IN_PROGRESS} does not hold, and leaders to update are of {sorted(old)}"
         found.append(Violation("status", text))
-    there, seen = dig(action.status, "replicas") or 0, 0 if leaders is None else leaders.status_replicas
-    if there != seen:
-        found.append(Violation("status", f"replicas is {there} where the leader StatefulSet says {seen}"))
     return found
 
 

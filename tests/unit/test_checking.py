@@ -94,7 +94,7 @@ def test_budget_that_is_too_wide_must_be_found_the_shortest_way() -> None:
     shape, scope = Shape(replicas=2, size=1), Scope(edits=("template",), fault_count=1)
     finding = check(shape.manifest, scope).finding
     assert finding is not None
-    assert finding.check in ("budget", "floor")
+    assert finding.check in ("budget", "floor", "hold")
     again = recheck(shape.manifest, scope, finding.trace)
     assert again is not None
     assert again.check == finding.check
@@ -308,7 +308,7 @@ def test_command_must_say_that_it_was_a_smaller_set(large: str) -> None:
 def test_command_must_say_that_a_violation_is_of_a_smaller_set(large: str) -> None:
     code, output = run(large, "--edit", "template", "--no-gate")
     assert code == 3
-    assert re.search("VIOLATION of (budget|floor) in a smaller set [(]replicas 64", output)
+    assert re.search("VIOLATION of (budget|floor|hold) in a smaller set [(]replicas 64", output)
 
 
 def test_set_that_never_rests_must_be_refused(manifest: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,6 +411,23 @@ def test_restarted_controller_never_counts_on_leaders_that_may_be_replaced_unsee
     assert of_type(list(controller.look(fresh, bench.now_s).actions), Apply) == []
 
 
+def test_leaders_always_are_held_back_and_added_at_once_whatever_may_have_gone_unseen() -> None:
+    """One group is released, and the user asks for another beside it, so it is needed; that ends nothing."""
+    bench = at_rest(a_set({"replicas": 1}, {"size": 1}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    for partition in (1, 0):
+        while bench.cluster.leaders.partition != partition:
+            for action in bench.look():
+                bench.hear(action)
+    bench.edit(spec__replicas=2)
+    assert bench.cluster.leaders.observed_generation < bench.cluster.leaders.generation
+    fresh = controller.begin(bench.cluster.things(), bench.now_s)
+    assert fresh.exposed == 0b1
+    (apply,) = of_type(controller.look(fresh, bench.now_s).actions, Apply)
+    spec = as_map(apply.manifest["spec"])
+    assert (spec["replicas"], dig(spec, "updateStrategy", "rollingUpdate", "partition")) == (2, 1)
+
+
 class Admitting(Cluster):
     """A policy admits no image but two, in the leader StatefulSet or in the record of a revision."""
 
