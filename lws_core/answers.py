@@ -17,9 +17,10 @@ from .events import event_of, failure_event, recreation_event
 from .memory import Failure, Memory, Retry
 from .observed import Child, LeaderStatefulSet, Node, Pod
 from .sights import Gone, Outcome, Thing
-from .values import EMPTY, FrozenMap, dig, evolve
+from .values import EMPTY, FrozenMap, Json, dig, evolve, strings
 from .view import find, group_of, identity, lose, see, see_node, see_pod
 
+_PARTITION: Final = ("updateStrategy", "rollingUpdate", "partition")
 _UNCHANGED_UID: Final = "metadata.uid"
 _REFUSALS: Final = frozenset({400, 403, 404, 405, 406, 413, 415, 422})
 UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
@@ -55,8 +56,8 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
 
 
 def _is_undone(action: Request, thing: Thing | None) -> bool:
-    """Whether a write has left its object at the resourceVersion at which it should have changed: nothing of
-    it was stored."""
+    """Whether a write has left its object at the resourceVersion at which it should have changed, as nothing
+    of it was stored; or the leader StatefulSet is another than was applied."""
     match action:
         case Apply():
             version = dig(action.manifest, "metadata", "resourceVersion")
@@ -64,7 +65,17 @@ def _is_undone(action: Request, thing: Thing | None) -> bool:
             version = action.resource_version
         case _:
             return False
+    if isinstance(action, Apply) and isinstance(thing, LeaderStatefulSet) and _lacks(thing, action.manifest):
+        return True
     return thing is not None and version != "" and identity(thing)[3] == version
+
+
+def _lacks(stored: LeaderStatefulSet, applied: FrozenMap[Json]) -> bool:
+    """Whether numbers, labels or annotations that were applied are not what is stored."""
+    numbers = (dig(applied, "spec", "replicas"), dig(applied, "spec", *_PARTITION))
+    labels, annotations = (strings(dig(applied, "metadata", field)) for field in ("labels", "annotations"))
+    kept = labels.items() <= stored.labels.items() and annotations.items() <= stored.annotations.items()
+    return not kept or numbers != (stored.replicas, stored.partition)
 
 
 def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, now_s: float) -> Memory:

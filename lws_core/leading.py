@@ -85,6 +85,8 @@ def _at_once(
         actions = tuple(action for action in actions if _may_go_along(memory, lws, action))
     elif any(isinstance(action, Apply) and action.ref.kind == "StatefulSet" for action in actions):
         memory = evolve(_tell_of_drift(memory, lws, plan), exposed=memory.exposed | plan.exposed)
+        if plan.exposed:  # what was read before was not after this write
+            memory = evolve(memory, verified=EMPTY)
         if _writes_template(plan):
             memory = evolve(memory, taken=change.taken)
     return memory, (*reads, *actions)

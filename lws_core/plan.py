@@ -196,9 +196,8 @@ def plan_set(lws: LeaderWorkerSet, view: SetView) -> SetPlan:
         anyone = view.summary.ready & span(statefulset.partition, statefulset.replicas) if heals else 0
         groups = attrs.evolve(groups, exposed=view.exposed | anyone)
     decision = decide(budget, position, groups, writes_template=writes)
-    exposed = groups.exposed
-    if not writes and decision.replicas > budget.replicas:
-        exposed = held_back(position, decision, groups)  # the next look returns no surge on their account
+    # Nothing else is ended on account of what is held back only now.
+    exposed = groups.exposed if writes else held_back(position, decision, groups)
     replace: tuple[int, ...] = ()
     if ours and not writes and not view.long_absent and _observed(statefulset):
         native = view.summary.by_native.get(statefulset.update_revision, 0)

@@ -131,12 +131,15 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
 
     `writes_template`: the leader template goes into the same write (with a new revision, or to heal it), so
     the partition starts at the top, and no ready group is given up; `groups.outdated` is then judged by that
-    template. Cost: a few dozen operations on group sets, whatever the number of groups.
+    template. Cost: a few dozen operations on group sets, whatever the number of groups; at most U + S times
+    as many where surge is returned while groups are held back.
     """
     decision = _decide(budget, position, groups, writes_template)
-    withdrawn = 0 if writes_template else held_back(position, decision, groups)
-    if withdrawn and decision.replicas < position.replicas:
-        return _decide(budget, position, attrs.evolve(groups, exposed=withdrawn), writes_template)
+    if writes_template:
+        return decision
+    while decision.replicas < position.replicas and held_back(position, decision, groups) & ~groups.exposed:
+        groups = attrs.evolve(groups, exposed=groups.exposed | held_back(position, decision, groups))
+        decision = _decide(budget, position, groups, writes_template)
     return decision
 
 
@@ -156,7 +159,8 @@ def _decide(budget: Budget, position: Position, groups: Groups, writes_template:
     serving = attrs.evolve(groups, ready=groups.ready & ~groups.exposed)
     if rolling or position.surge_out or groups.exposed:
         kept = _keep_serving(budget, position, serving, wanted, groups.ready | groups.doomed)
-        gives_up = wedged and kept > wanted and kept == position.replicas
+        released = groups.ready & groups.outdated & span(position.partition, position.replicas)
+        gives_up = wedged and not released and kept > wanted and kept == position.replicas
         replicas = kept - 1 if gives_up else kept
     staying = attrs.evolve(serving, ready=serving.ready & below(min(position.replicas, replicas)))
     allowance = max(0, staying.ready.bit_count() - budget.floor)

@@ -97,7 +97,7 @@ def _lacks(store: Store, name: str, namespace: str, kept: int) -> Iterator[str]:
             yield f"there is no Service {service}"
     if spec.leader_worker_template.restart_policy != "None":
         yield from (f"{name_of(pod)} has restarted, and its group goes on" for pod in _restarted(store))
-    yield from _leftovers(store, name, spec.replicas, key)
+    yield from _leftovers(store, leaders, spec.replicas)
     conditions = {str(c.get("type")): c.get("status") for c in as_maps(dig(stored, "status", "conditions"))}
     wanted = {names.AVAILABLE: "True", names.PROGRESSING: "False", names.STALLED: "False"}
     for condition, status in wanted.items():
@@ -139,9 +139,13 @@ def _remains(store: Store) -> Iterator[str]:
             yield f"{key} does not end"
 
 
-def _leftovers(store: Store, name: str, replicas: int, current: str) -> Iterator[str]:
-    """Objects that no group needs. `current`: the key of the newest revision, which stays for new pods."""
-    keys = {current}
+def _leftovers(store: Store, leaders: Object, replicas: int) -> Iterator[str]:
+    """Objects that no group needs. The newest revision stays, and that of status.currentRevision, on which
+    leaders below the partition come back."""
+    native = store.get(
+        "ControllerRevision", namespace_of(leaders), str(dig(leaders, "status", "currentRevision"))
+    )
+    keys = {label(revision, names.REVISION_KEY) for revision in (leaders, native) if revision is not None}
     for key, obj in store.objects.items():
         if obj["kind"] == "Pod":
             keys.add(label(obj, names.REVISION_KEY))

@@ -164,6 +164,15 @@ def bounded() -> list[Case]:
                     starts,
                 ),
             ]
+            kept = Scope(gate=gate, edits=("template", "partition"), edit_count=2)
+            cases += [
+                Case(
+                    "canary in mid-rollout",
+                    Shape(replicas=2, size=1, max_unavailable=u, max_surge=2 - u),
+                    kept,
+                )
+                for u in (0, 1)
+            ]
             canary = Shape(replicas=3, size=1, max_unavailable=0, max_surge=1, partition=1)
             one_failure = Scope(gate=gate, edits=("template",), faults=("member",), fault_count=1)
             old = Shape(replicas=2, size=2, partition=1)

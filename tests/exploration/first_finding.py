@@ -74,6 +74,11 @@ def cases() -> list[Case]:
             Shape(replicas=2, size=1, max_unavailable=0, max_surge=1),
             Scope(edits=("template", "partition"), edit_count=2, slack=2),
         ),
+        Case(
+            "canary, late",
+            Shape(replicas=2, size=1, max_unavailable=0, max_surge=2),
+            Scope(edits=("template", "partition"), edit_count=2),
+        ),
         Case("late groups", two, Scope(edits=("template", "down"), slack=2)),
         Case("late surge", attrs.evolve(two, max_surge=1), Scope(edits=("template",), slack=2)),
         Case("faults in whole groups", two, attrs.evolve(faults, edits=EVERYTHING)),

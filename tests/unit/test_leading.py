@@ -131,6 +131,60 @@ def test_surge_never_is_returned_for_a_leader_that_the_partition_before_has_expo
     assert (bench.cluster.leaders.replicas, bench.memory.exposed) == (2, 0)
 
 
+def test_template_never_counts_on_a_leader_that_a_partition_before_it_has_held_back() -> None:
+    """Group 0 is released, then kept by the user, and may be gone when the third template comes."""
+    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.cluster.replace_leader()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.watch()
+    while bench.cluster.leaders.partition != 0:
+        for action in bench.look():
+            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=1)
+    bench.settle()
+    assert (bench.cluster.leaders.partition, bench.memory.exposed) == (1, 0b1)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=THIRD)
+    bench.settle()
+    assert (bench.cluster.leaders.partition, bench.memory.exposed) == (2, 0b1)
+    bench.cluster.run_leaders()
+    (read,) = of_type(bench.look(), Read)
+    assert writes([read]) == ["Read Pod serve-0"]
+
+
+def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
+    """Leader 1 was read as its deletion met another version; it may go before the template is taken back."""
+    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
+    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    while bench.cluster.leaders.partition != 1:
+        for action in bench.look():
+            bench.hear(action)
+    bench.cluster.run_leaders()
+    (delete,) = of_type(bench.look(), Delete)
+    bench.hear(delete, Outcome(409, message="the object has been modified"))
+    (read,) = of_type(bench.look(), Read)
+    bench.hear(read)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=before)
+    while bench.memory.exposed == 0:
+        actions = of_type(bench.look(), Apply, Create, Read)
+        if bench.memory.exposed:
+            bench.drop_unseen("Pod", "serve-1")
+        for action in actions:
+            bench.hear(action)
+    bench.cluster.change("StatefulSet", NAME, status__observedGeneration=bench.cluster.leaders.generation)
+    assert "Read Pod serve-1" in writes(bench.look())  # seen with the answer, in one look
+
+
 def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0
@@ -157,6 +211,8 @@ def test_group_never_is_given_up_for_workers_that_are_gone_unseen() -> None:
     bench.cluster.drop("Pod", "serve-0-1")
     bench.cluster.change("Pod", "serve-0", metadata__uid="another")
     bench.drop_unseen("StatefulSet", "serve-0")
+    bench.settle()
+    bench.cluster.run_leaders()  # it sees that group 2 is held back
     bench.settle()
     bench.now_s += 40.0
     (read, *_) = bench.look()

@@ -158,6 +158,21 @@ def test_surge_never_is_returned_on_account_of_a_group_that_the_same_write_holds
     assert (held.replicas, held.partition) == (2, 1)
 
 
+def test_surge_never_is_returned_on_account_of_all_that_is_held_back_in_turn() -> None:
+    """Without group 0 nothing can be spared, so that group 1 is held back too, and may be gone as well."""
+    decision = decide(Budget(2, 0, 2, partition=1), Position(4, 0, 2), groups_in("oonn"))
+    assert (decision.replicas, decision.partition) == (4, 2)
+
+
+def test_ready_surge_never_is_given_up_for_broken_groups_while_a_ready_group_is_released() -> None:
+    """Group 2 was released over the budget, then the user raised the partition: one may go, not two."""
+    groups = attrs.evolve(groups_in("xxon"), broken=0b11)
+    decision = decide(Budget(2, 0, 2, partition=1), Position(4, 2, 2), groups)
+    assert (decision.replicas, decision.partition, decision.allowance) == (4, 2, 1)
+    released = attrs.evolve(groups, outdated=0b11)
+    assert decide(Budget(2, 0, 2, partition=1), Position(4, 2, 2), released).replicas == 3
+
+
 def test_deletes_always_go_from_the_highest_down_and_end_with_the_allowance() -> None:
     budget, position = Budget(4, 2), Position(4, 0, 4)
     groups = groups_in("oooo")
