@@ -209,10 +209,46 @@ def bounded() -> list[Case]:
     ]
 
 
+def every_order() -> list[Case]:
+    """Every order of events of larger sets, and of more edits: each some hundred thousands of states at most."""
+    cases = []
+    for gate in (False, True):
+        rollout = Scope(gate=gate, edits=("template",), slack=None)
+        twice = attrs.evolve(rollout, edits=("template", "revert"), edit_count=2)
+        moved = attrs.evolve(rollout, edits=("template", "partition"), edit_count=2)
+        cases += [Case("every order", shape, rollout) for shape in shapes(2, 1)]
+        cases += [Case("every order", shape, rollout) for shape in shapes(3, 1) if not shape.max_surge]
+        cases += [
+            Case("every order", Shape(replicas=replicas, size=size, max_unavailable=unavailable), rollout)
+            for replicas, size in ((2, 2), (4, 1))
+            for unavailable in range(1, replicas + 1)
+        ]
+        for unavailable in (0, 1):
+            surging = Shape(replicas=3, size=1, max_unavailable=unavailable, max_surge=1)
+            cases += [Case("every order", attrs.evolve(surging, partition=p), rollout) for p in (0, 1, 2)]
+            two = Shape(replicas=2, size=1, max_unavailable=unavailable, max_surge=1 - unavailable)
+            cases += [Case("every order, two edits", two, edits) for edits in (twice, moved)]
+        whole = Shape(replicas=1, size=2)
+        three, one = Shape(replicas=3, size=1), Shape(replicas=1, size=1)
+        edits = attrs.evolve(rollout, edits=EVERYTHING, edit_count=2)
+        failing = attrs.evolve(rollout, faults=("crash", "request"), fault_count=1)
+        cases += [
+            Case("every order, two edits", whole, twice),
+            Case("every order, two edits", whole, moved),
+            Case("every order, two edits", three, twice),
+            Case("every order, two edits", Shape(replicas=2, size=1), edits),
+            Case("every order, faults", three, failing),
+            Case("every order, faults", one, attrs.evolve(twice, faults=MEMBERS, fault_count=1)),
+            Case("every order, faults", whole, attrs.evolve(failing, faults=("member",))),
+            Case("every order, faults", whole, failing),
+        ]
+    return cases
+
+
 def wide() -> list[Case]:
-    """The long exploration: larger sets, two edits with two faults, more slack. Faults come last: with them a
-    set has the most states, and many may be looked at before."""
-    cases = bounded()
+    """The long exploration: larger sets, two edits with two faults, more slack. What has every order of events
+    comes first, as it is the quickest, and faults last: with them a set has the most states."""
+    cases = bounded() + every_order()
     for gate, replicas in itertools.product((False, True), (1, 2, 3)):
         rollout = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
         failing = Scope(gate=gate, edits=EVERYTHING, edit_count=2, faults=FAULTS, fault_count=1)
@@ -225,4 +261,5 @@ def wide() -> list[Case]:
                     Case("two faults", shape, attrs.evolve(failing, edit_count=1, fault_count=2)),
                     Case("late, wide", shape, attrs.evolve(rollout, edit_count=1, slack=3)),
                 ]
-    return sorted(cases, key=lambda case: (case.scope.fault_count, case.shape.replicas * case.shape.size))
+    order = sorted(cases, key=lambda case: (case.scope.fault_count, case.shape.replicas * case.shape.size))
+    return sorted(order, key=lambda case: case.scope.slack is not None)
