@@ -210,7 +210,7 @@ def bounded() -> list[Case]:
 
 
 def every_order() -> list[Case]:
-    """Every order of events of larger sets, and of more edits: each some hundred thousands of states at most."""
+    """Every order of events of larger sets, and of more edits: some hundred thousands of states at most."""
     cases = []
     for gate in (False, True):
         rollout = Scope(gate=gate, edits=("template",), slack=None)
@@ -246,8 +246,8 @@ def every_order() -> list[Case]:
 
 
 def wide() -> list[Case]:
-    """The long exploration: larger sets, two edits with two faults, more slack. What has every order of events
-    comes first, as it is the quickest, and faults last: with them a set has the most states."""
+    """The long exploration: larger sets, two edits with two faults, more slack. Every order of events comes
+    first, as it is the quickest, and faults last: with them a set has the most states."""
     cases = bounded() + every_order()
     for gate, replicas in itertools.product((False, True), (1, 2, 3)):
         rollout = Scope(gate=gate, edits=EVERYTHING, edit_count=2)
