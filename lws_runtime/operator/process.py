@@ -118,7 +118,7 @@ class Leading:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 for reflector in self._reflectors:
-                    tasks.create_task(reflector.run())
+                    tasks.create_task(self._follow(reflector))
                 tasks.create_task(self.manager.run())
                 for namespace in self._namespaces:
                     tasks.create_task(self._begin(namespace))
@@ -126,6 +126,12 @@ class Leading:
             if isinstance(problems.exceptions[0], OSError):
                 raise problems.exceptions[0] from None
             raise
+
+    async def _follow(self, reflector: Reflector) -> None:
+        """Pods are listed after StatefulSets, so that they show what a StatefulSet says has been observed."""
+        if reflector.kind == "Pod":
+            await self._followers["StatefulSet", reflector.namespace].synced.wait()
+        await reflector.run()
 
     async def _begin(self, namespace: str) -> None:
         """Let the sets of a namespace, or of all for "", have their turns once all is listed there."""

@@ -324,6 +324,37 @@ def test_bug_of_the_operators_own_must_end_it_and_give_the_lease_back(
     assert api.leases.holder == ""
 
 
+@pytest.mark.parametrize("namespace", ["", "a"])
+def test_pods_must_be_listed_after_the_statefulsets_that_tell_what_was_observed(namespace: str) -> None:
+    """A leader may have ended before the StatefulSets were listed, and still be in a list of pods before."""
+    api, within = Api(), f"/namespaces/{namespace}" if namespace else ""
+    pods, path = f"/api/v1{within}/pods", f"/apis/apps/v1{within}/statefulsets"
+
+    def busy() -> web.StreamResponse:
+        del api.answers[path]
+        return refusal(503, "busy")
+
+    api.answers[path] = busy
+
+    async def body(client: Client) -> None:
+        leads = Leading(
+            client,
+            Metrics(),
+            options=Options(),
+            namespaces=(namespace,) if namespace else (),
+            may_write=lambda: True,
+            dry_run=False,
+        )
+        work = asyncio.create_task(leads.run())
+        await until(lambda: leads.manager.has_listed(namespace))
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    run(api, body)
+    assert api.asked.count(path) >= 2
+    assert api.asked.index(pods) > [i for i, asked in enumerate(api.asked) if asked == path][1]
+
+
 def test_bug_in_the_watch_of_nodes_must_end_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     api = Api()
 
