@@ -128,4 +128,4 @@ class Leases:
     def renew(self, holder: str, duration_s: int = 15) -> None:
         """Somebody else writes it, whatever it was."""
         spec = {"holderIdentity": holder, "leaseDurationSeconds": duration_s, "renewTime": str(time.time())}
-        self.put({"metadata": {"name": "lease"}, "spec": spec})
+        self.put({"kind": "Lease", "metadata": {"name": "lease"}, "spec": spec})

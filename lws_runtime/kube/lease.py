@@ -94,15 +94,16 @@ class Lease:
     async def _give_back(self) -> bool:
         """Whether the lease is surely not ours, or not any more."""
         answer = await self._request("GET", self._settings.name)
-        record = answer.json()
-        if answer.code == 404 or (answer.ok and isinstance(record, dict) and not self._is_ours(record)):
+        record = self._shown_by(answer)
+        if record is None:
+            return answer.code == 404
+        if not self._is_ours(record):
             return True
-        if not answer.ok or not isinstance(record, dict):
-            return False
         now = _now()
         changed = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now, "acquireTime": now}
         released = {**record, "spec": {**_spec(record), **changed}}
-        return (await self._request("PUT", self._settings.name, released)).ok
+        after = self._shown_by(await self._request("PUT", self._settings.name, released))
+        return after is not None and not self._is_ours(after)
 
     async def _try(self) -> bool:
         """One attempt to get or renew the lease; whether it is ours."""
@@ -110,9 +111,9 @@ class Lease:
         answer = await self._request("GET", self._settings.name)
         if answer.code == 404:
             return await self._create(asked_at_s)
-        record = answer.json()
-        if not answer.ok or not isinstance(record, dict):
-            self._warn(f"cannot read the lease {self._settings.name}: {answer.message}")
+        record = self._shown_by(answer)
+        if record is None:
+            self._warn(f"cannot read the lease {self._settings.name}: {_words(answer)}")
             return False
         if record.get("spec") != self._seen.get("spec"):
             self._seen_at_s = time.monotonic()
@@ -154,23 +155,36 @@ class Lease:
 
     def _won(self, verb: str, answer: Answer, asked_at_s: float) -> bool:
         """Note the answer to a write that makes or keeps the lease ours; whether it does."""
-        record = answer.json()
-        if not answer.ok or not isinstance(record, dict):
-            self._warn(f"cannot {verb} the lease {self._settings.name}: {answer.message}")
+        record = self._shown_by(answer)
+        if record is None or not self._is_ours(record):
+            words = _words(answer) if record is None else "the answer names another holder"
+            self._warn(f"cannot {verb} the lease {self._settings.name}: {words}")
             return False
         self._seen, self._seen_at_s = record, time.monotonic()
         self._renewed_at_s = asked_at_s  # the server's clock started no later than the request was sent
         self._told = ""
         return True
 
+    def _shown_by(self, answer: Answer) -> dict[str, Any] | None:
+        """The lease in an answer; None where it has none. A gateway's page may have status 200 and be a JSON
+        object: taken for the lease, it would make a second leader."""
+        record = answer.json() if answer.ok else None
+        if not isinstance(record, dict) or record.get("kind") != "Lease":
+            return None
+        metadata = record.get("metadata")
+        if not isinstance(metadata, dict) or metadata.get("name") != self._settings.name:
+            return None
+        return record if metadata.get("resourceVersion") else None
+
     def _new_spec(self, before: dict[str, Any]) -> dict[str, Any]:
         ours = before.get("holderIdentity") == self._settings.identity
-        changes = int(before.get("leaseTransitions") or 0)
+        acquired = before.get("acquireTime")
+        changes = _int32(before.get("leaseTransitions"), 0)
         return {
             "holderIdentity": self._settings.identity,
             # Never less than we count on: others believe the record, which holds whole seconds.
             "leaseDurationSeconds": max(1, math.ceil(self._settings.duration_s)),
-            "acquireTime": before.get("acquireTime") if ours else _now(),
+            "acquireTime": acquired if ours and isinstance(acquired, str) else _now(),
             "renewTime": _now(),
             "leaseTransitions": changes if ours or not before else changes + 1,
         }
@@ -182,7 +196,7 @@ class Lease:
         spec = _spec(record)
         if not spec.get("holderIdentity"):
             return True
-        duration_s = float(spec.get("leaseDurationSeconds") or self._settings.duration_s)
+        duration_s = _int32(spec.get("leaseDurationSeconds"), self._settings.duration_s)
         return time.monotonic() - self._seen_at_s > duration_s
 
     def _warn(self, text: str) -> None:
@@ -197,6 +211,16 @@ class Lease:
 def _spec(record: dict[str, Any]) -> dict[str, Any]:
     spec = record.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def _int32(value: object, otherwise: float) -> float:
+    """A number of a record; `otherwise` where it is none that an API server would store, or 0."""
+    return value if type(value) is int and 0 < value < 2**31 else otherwise
+
+
+def _words(answer: Answer) -> str:
+    """Why an answer shows no lease."""
+    return "the answer is no such Lease" if answer.ok else answer.message
 
 
 def _now() -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import attrs
 import pytest
-from loopback import Leases, client_of, serving, until
+from aiohttp import web
+from loopback import Leases, answer, client_of, serving, until
 
 from lws_runtime.kube.client import Client
 from lws_runtime.kube.lease import Lease, LeaseSettings
@@ -41,6 +42,18 @@ class Jumping(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
     def sleep(self, seconds: float) -> None:
         """As if nothing had run for so long."""
         self.now_s += seconds
+
+
+@attrs.define
+class Paged(Leases):
+    """A store behind a gateway, which answers some methods with a page of its own, carried out or not."""
+
+    page: object = None
+    paged: tuple[str, ...] = ()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        response = await super().handle(request)
+        return answer(self.page) if request.method in self.paged else response
 
 
 def run(leases: Leases, body: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:
@@ -351,3 +364,98 @@ def test_lease_that_is_lost_must_be_said_with_the_reason(
     run(leases, body)
     lost = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert lost == [f"the lease lease is lost: {words}"]
+
+
+PAGES = [
+    {"status": "maintenance"},
+    {"kind": "Status", "status": "Success", "metadata": {}},
+    {"kind": "Lease", "metadata": {"name": "lease"}, "spec": {"holderIdentity": "me"}},
+    {
+        "kind": "Lease",
+        "metadata": {"name": "other", "resourceVersion": "1"},
+        "spec": {"holderIdentity": "me"},
+    },
+    {"kind": "Lease", "metadata": "x", "spec": {"holderIdentity": "me"}},
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("paged", [("GET", "PUT"), ("GET",), ("PUT",)])
+def test_page_of_a_gateway_never_renews_the_lease(
+    page: object, paged: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    leases = Paged(page=page)
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        leases.paged = paged
+        await asyncio.wait_for(lease.hold(), 2)
+        assert not lease.may_write()
+
+    run(leases, body)
+    verb = "read" if "GET" in paged else "renew"
+    assert f"cannot {verb} the lease lease: the answer is no such Lease" in caplog.text
+
+
+@pytest.mark.parametrize("paged", ["POST", "PUT"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, {"kind": "Lease", "metadata": {"name": "lease", "resourceVersion": "9"}}]
+)
+def test_page_of_a_gateway_never_gives_the_lease(paged: str, page: object) -> None:
+    leases = Paged(page=page, paged=(paged,), fails=lambda method: method == paged)
+    if paged == "PUT":
+        leases.renew("")
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        acquiring = asyncio.create_task(lease.acquire())
+        await until(lambda: leases.asked.count(paged) > 2)
+        assert not acquiring.done()
+        assert not lease.may_write()
+        acquiring.cancel()
+
+    run(leases, body)
+
+
+@pytest.mark.parametrize("paged", ["GET", "PUT"])
+def test_page_of_a_gateway_never_counts_as_the_lease_given_back(paged: str) -> None:
+    leases = Paged(page={"status": "maintenance"})
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        leases.paged, leases.fails = (paged,), lambda method: method == paged
+        leases.asked.clear()
+        releasing = asyncio.create_task(lease.release())
+        await until(lambda: leases.asked.count(paged) > 2)
+        leases.paged, leases.fails = (), lambda _: False
+        await releasing
+
+    run(leases, body)
+    assert leases.holder == ""
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "x",
+        {"holderIdentity": "other", "leaseDurationSeconds": "abc"},
+        {"holderIdentity": "other", "leaseDurationSeconds": [1]},
+        {"holderIdentity": "other", "leaseDurationSeconds": 1e300},
+        {"holderIdentity": ["other"], "leaseTransitions": {}},
+        {"holderIdentity": "", "leaseTransitions": "abc"},
+        {"holderIdentity": "me", "leaseTransitions": -1, "acquireTime": 7},
+    ],
+)
+def test_record_that_makes_no_sense_must_be_taken_once_it_has_ended(spec: object) -> None:
+    leases = Leases()
+    leases.put({"kind": "Lease", "metadata": {"name": "lease"}, "spec": spec})
+
+    async def body(client: Client) -> None:
+        await asyncio.wait_for(Lease(client, settings("me")).acquire(), 2)
+
+    run(leases, body)
+    assert leases.record is not None
+    assert leases.record["spec"]["leaseTransitions"] in (0, 1)
+    assert isinstance(leases.record["spec"]["acquireTime"], str)
