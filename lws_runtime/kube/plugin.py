@@ -24,6 +24,7 @@ from lws_core.values import as_list, as_map, freeze, thaw
 
 _LONGEST_RUN_S: Final = 60.0
 _EARLY_S: Final = 10.0  # what expires so soon is replaced already
+_DYING_S: Final = 1.0  # what is killed may hang in a system call
 _MOST_OFTEN_S: Final = 5.0  # a refusal of what is younger is no reason to run again
 _EXTENSION: Final = "client.authentication.k8s.io/exec"
 _TOLD: Final = (
@@ -129,10 +130,7 @@ class ExecPlugin:
         except TimeoutError:
             raise self._failed(f"did not end within {_LONGEST_RUN_S:g} s") from None
         finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-                await process.communicate()
+            await _end(process)
         if process.returncode != 0:
             words = " ".join(complaints.decode(errors="replace").split())[-300:]
             raise self._failed(f"ended with code {process.returncode}" + (f": {words}" if words else ""))
@@ -164,6 +162,22 @@ class ExecPlugin:
 
     def _failed(self, how: str) -> NoCluster:
         return NoCluster(f"kubeconfig {self._path}: the plugin {self._config.get('command')!r} {how}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it, with what it has started, unless it has ended; and stop to listen.
+
+    The end of its output is not waited for: what it has started in a session of its own, as agents are, may
+    hold that open for ever.
+    """
+    try:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _DYING_S)
+    finally:
+        process._transport.close()  # type: ignore[attr-defined]  # nothing public closes its pipes
 
 
 def load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:

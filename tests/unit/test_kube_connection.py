@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
+import signal
 import ssl
 import stat
 import sys
@@ -427,6 +429,38 @@ def test_plugin_that_fails_must_be_one_line_without_what_it_printed(
     assert str(tmp_path / "plugin") in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("how", ["too long", "cancelled"])
+@pytest.mark.parametrize("then", ["time.sleep(30)", "pass"], ids=["hangs", "ends"])
+def test_plugin_never_is_waited_for_while_an_agent_that_it_has_started_holds_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, then: str
+) -> None:
+    pid = tmp_path / "pid"
+    body = (
+        "import subprocess, time\n"
+        "agent = subprocess.Popen(['sleep', '30'], start_new_session=True)\n"
+        f"with open({str(pid) + '.new'!r}, 'w') as file: file.write(str(agent.pid))\n"
+        f"os.rename({str(pid) + '.new'!r}, {str(pid)!r})\n{then}"
+    )
+    monkeypatch.setattr(plugin_module, "_DYING_S", 0.2)
+    if how == "too long":
+        monkeypatch.setattr(plugin_module, "_LONGEST_RUN_S", 1.0)
+    found = with_plugin(tmp_path, plugin_file(tmp_path, body))
+
+    async def run() -> None:
+        preparing = asyncio.create_task(found.prepare())
+        while not pid.exists():
+            await asyncio.sleep(0.01)
+        if how == "cancelled":
+            preparing.cancel()
+        done, _ = await asyncio.wait([preparing], timeout=5)
+        os.kill(int(pid.read_text()), signal.SIGKILL)  # or the loop would not end either
+        assert done
+        with pytest.raises(NoCluster if how == "too long" else asyncio.CancelledError):
+            await preparing
+
+    asyncio.run(run())
 
 
 def test_plugin_that_is_not_there_must_be_said(tmp_path: Path) -> None:
