@@ -67,7 +67,7 @@ async def speaking(*pieces: bytes, silent: bool = False) -> AsyncIterator[str]:
 @asynccontextmanager
 async def client_of(url: str, **how: Any) -> AsyncIterator[Client]:
     connection = how.pop("connection", None) or Connection(url)
-    async with Client(connection, user_agent="test", **how) as client:
+    async with how.pop("kind", Client)(connection, user_agent="test", **how) as client:
         yield client
 
 
@@ -128,4 +128,5 @@ class Leases:
     def renew(self, holder: str, duration_s: int = 15) -> None:
         """Somebody else writes it, whatever it was."""
         spec = {"holderIdentity": holder, "leaseDurationSeconds": duration_s, "renewTime": str(time.time())}
-        self.put({"kind": "Lease", "metadata": {"name": "lease"}, "spec": spec})
+        name = self.record["metadata"]["name"] if self.record else "lease"
+        self.put({"kind": "Lease", "metadata": {"name": name}, "spec": spec})

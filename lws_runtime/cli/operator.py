@@ -104,18 +104,29 @@ def command(
     is_console = zap_encoder == "console" or (zap_devel and not zap_encoder)
     stacktrace_level = None if zap_stacktrace_level is None else _LEVELS[zap_stacktrace_level]
     logs.set_up(level, "console" if is_console else "json", zap_time_encoding or "", stacktrace_level)
-    try:
-        ended_well = _run(serve, settings, kubeconfig)
-    except (NoCluster, Unusable) as problem:
-        say("error", str(problem))
-        sys.exit(EXIT_CLUSTER)
+    ended_well = _run(serve, (NoCluster, Unusable), settings, kubeconfig)
     sys.exit(0 if ended_well else EXIT_CLUSTER)
 
 
-def _run(serve: Callable[..., Any], settings: Settings, kubeconfig: str) -> bool:
+def _run(
+    serve: Callable[..., Any], faults: tuple[type[Exception], ...], settings: Settings, kubeconfig: str
+) -> bool:
     import asyncio  # noqa: PLC0415  # other commands do without
 
-    ended_well: bool = asyncio.run(serve(settings, kubeconfig, _end_for_sure))
+    async def served() -> bool:
+        try:
+            return bool(await serve(settings, kubeconfig, timers.end_for_sure))
+        except faults as problem:  # told here: what is still waited for may cut the end short
+            say("error", str(problem))
+            return False
+        finally:
+            timers.end_for_sure(EXIT_CLUSTER)
+
+    timers = _Timers()
+    try:
+        ended_well = asyncio.run(served())  # at its end it waits for threads, and hears no signal
+    finally:
+        timers.cancel()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are about to end
     return ended_well
 
@@ -125,11 +136,24 @@ def _stop(*_: object) -> None:
     sys.exit(0)
 
 
-def _end_for_sure() -> None:
-    """End soon, whatever still waits: a name that is being looked up, say, cannot be cancelled."""
-    timer = threading.Timer(_END_S, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
+class _Timers:
+    """They end the process soon, whatever still waits: a name that is being looked up, say, cannot be
+    cancelled. The one that was started first decides with which code."""
+
+    def __init__(self) -> None:
+        self._started: list[threading.Timer] = []
+
+    def end_for_sure(self, code: int) -> None:
+        """Start one."""
+        timer = threading.Timer(_END_S, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
+        self._started.append(timer)
+
+    def cancel(self) -> None:
+        """There is nothing left to wait for."""
+        for timer in self._started:
+            timer.cancel()
 
 
 def _given(flags: dict[str, Any]) -> FrozenMap[Json]:

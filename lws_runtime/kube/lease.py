@@ -49,10 +49,12 @@ class Lease:
         self._renewed_at_s = -1e9
         self._told, self._told_at_s = "", 0.0
         self._has_asked = False
+        self._is_over = False  # a renewal that is under way then makes it ours no more
 
     def may_write(self) -> bool:
         """Whether this process holds the lease now, as far as anybody can know."""
-        return time.monotonic() - self._renewed_at_s < self._settings.renew_deadline_s
+        left_s = self._settings.renew_deadline_s - (time.monotonic() - self._renewed_at_s)
+        return left_s > 0 and not self._is_over
 
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
@@ -61,27 +63,32 @@ class Lease:
         _log.info("leading as %s", self._settings.identity)
 
     async def hold(self) -> None:
-        """Renew until the lease is lost; returns then."""
-        while self.may_write():
-            await asyncio.sleep(self._settings.retry_period_s)
-            left_s = self._settings.renew_deadline_s - (time.monotonic() - self._renewed_at_s)
-            if left_s <= 0:
-                break
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._try()
-            except TimeoutError:
-                break
+        """Renew until the lease is lost; returns then, whatever an attempt still waits for."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while self.may_write() and not renewing.done():
+                left_s = self._settings.renew_deadline_s - (time.monotonic() - self._renewed_at_s)
+                await asyncio.wait([renewing], timeout=left_s)
+            if renewing.done():
+                renewing.result()
+        finally:
+            renewing.cancel()
+        self._is_over = True
         _log.error(
             "the lease %s is lost: %s", self._settings.name, self._told or "it was not renewed in time"
         )
+
+    async def _renew(self) -> None:
+        while self.may_write():
+            await asyncio.sleep(self._settings.retry_period_s)
+            await self._try()
 
     async def release(self, at_most_s: float = 1.0) -> None:
         """Give the lease back, so that another process need not wait for it to end.
 
         A write whose answer was not waited for may have made it ours, so it is read before.
         """
-        self._renewed_at_s = -1e9
+        self._is_over = True
         if not self._has_asked:
             return
         try:

@@ -208,10 +208,12 @@ async def lead(
     namespaces: tuple[str, ...] = (),
     lease_settings: LeaseSettings | None = None,
     dry_run: bool = False,
+    ending: Callable[[], None] = lambda: None,
 ) -> None:
     """Run machines while the lease is held, or without one where `lease_settings` is None.
 
-    Returns when the lease is lost; raises CancelledError when asked to stop, the lease given back.
+    Returns when the lease is lost; raises CancelledError when asked to stop, the lease given back. `ending`
+    is called as soon as it is lost, or the operator fails: what is cancelled then may not end.
     """
     lease = None if lease_settings is None or dry_run else Lease(client, lease_settings)
     leading: Leading | None = None
@@ -232,6 +234,7 @@ async def lead(
         )
         tasks.append(asyncio.create_task(leading.run()))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        ending()
         for task in done:
             task.result()  # an error of the operator's own ends the process
     finally:
@@ -417,14 +420,15 @@ def _number(text: object) -> int:
     return int(digits) if digits else 0
 
 
-async def serve(settings: Settings, kubeconfig: str, stopping: Callable[[], None] = lambda: None) -> bool:
+async def serve(settings: Settings, kubeconfig: str, ending: Callable[[int], None] = lambda _: None) -> bool:
     """Run the operator; True after a signal asked it to stop, False where the lease was lost or the operator
-    itself failed, which is logged. `stopping` is called when a signal comes.
+    itself failed, which is logged. `ending` is called as soon as it is about to end, with the exit code: 0
+    when a signal comes, else 1.
 
     Raises NoCluster, Unusable where the cluster will not do, and OSError where a dry run cannot print.
     """
     try:
-        return await until_signal(_serve(settings, kubeconfig), stopping)
+        return await until_signal(_serve(settings, kubeconfig, partial(ending, 1)), partial(ending, 0))
     except (NoCluster, Unusable):
         raise
     except Exception as problem:
@@ -434,7 +438,7 @@ async def serve(settings: Settings, kubeconfig: str, stopping: Callable[[], None
         return False
 
 
-async def _serve(settings: Settings, kubeconfig: str) -> None:
+async def _serve(settings: Settings, kubeconfig: str, ending: Callable[[], None]) -> None:
     connection = connect(kubeconfig)
     metrics = Metrics()
     client = Client(
@@ -449,7 +453,7 @@ async def _serve(settings: Settings, kubeconfig: str) -> None:
         waiting = _Waiting()
         await _serve_probes(settings, waiting, stack)
         await connection.prepare()
-        await _operate(settings, client, metrics, waiting, connection.source, stack)
+        await _operate(settings, client, metrics, waiting, connection.source, stack, ending)
 
 
 class _Waiting:
@@ -485,6 +489,7 @@ async def _operate(
     waiting: _Waiting,
     source: str,
     stack: AsyncExitStack,
+    ending: Callable[[], None],
 ) -> None:
     told = await check_server(client, source)
     _log.info("connected", extra={"server": told, "by": source})
@@ -509,6 +514,7 @@ async def _operate(
         namespaces=settings.namespaces,
         lease_settings=lease if election.enabled else None,
         dry_run=settings.dry_run,
+        ending=ending,
     )
 
 

@@ -366,6 +366,41 @@ def test_lease_that_is_lost_must_be_said_with_the_reason(
     assert lost == [f"the lease lease is lost: {words}"]
 
 
+class Stubborn(Client):
+    """Once it hangs, a request cannot be cancelled; it is answered when that is over."""
+
+    hangs: asyncio.Event | None = None
+
+    async def request(self, *what: Any, **how: Any) -> Any:
+        while self.hangs is not None and not self.hangs.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.hangs.wait()
+        return await super().request(*what, **how)
+
+
+def test_renewal_that_cannot_be_cancelled_never_holds_up_the_loss_nor_undoes_it() -> None:
+    leases = Leases()
+
+    async def body(client: Client) -> None:
+        lease = Lease(client, settings("me"))
+        await lease.acquire()
+        assert isinstance(client, Stubborn)
+        client.hangs = asyncio.Event()
+        began_s = time.monotonic()
+        await asyncio.wait([asyncio.create_task(lease.hold())], timeout=2)
+        took_s = time.monotonic() - began_s
+        client.hangs.set()
+        await asyncio.sleep(5 * RETRY_S)
+        assert took_s < DEADLINE_S + 0.1
+        assert leases.asked[-1] == "PUT"  # the renewal has gone on, once
+        assert not lease.may_write()
+        asked = len(leases.asked)
+        await asyncio.sleep(5 * RETRY_S)
+        assert len(leases.asked) == asked
+
+    run(leases, body, kind=Stubborn)
+
+
 PAGES = [
     {"status": "maintenance"},
     {"kind": "Status", "status": "Success", "metadata": {}},

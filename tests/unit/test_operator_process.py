@@ -663,6 +663,48 @@ def test_process_must_be_made_to_end_when_it_does_not(tmp_path: Path, server: tu
     assert took_s < 3
 
 
+def test_process_that_has_lost_its_lease_must_be_made_to_end_when_it_does_not(
+    tmp_path: Path, server: tuple[Api, str]
+) -> None:
+    api, url = server
+    (tmp_path / "sitecustomize.py").write_text(
+        "import asyncio, time\n"
+        "from lws_runtime.operator import process\n"
+        "class Stuck(process.Leading):\n"
+        "    async def run(self):\n"
+        "        try: await asyncio.to_thread(time.sleep, 60)\n"  # such as a name that is looked up
+        "        finally:\n"
+        "            while True:\n"
+        "                try: await asyncio.sleep(60)\n"
+        "                except asyncio.CancelledError: pass\n"
+        "process.Leading = Stuck\n"
+        "from lws_runtime.cli import operator\n"
+        "operator._END_S = 1.0\n"
+    )
+    started = launch(tmp_path, kubeconfig(tmp_path, url), PYTHONPATH=before(tmp_path))
+    wait_for(lambda: api.leases.holder)
+    api.leases.renew("other")
+    code, _, err = end_of(started, 8.0)
+    assert code == 1
+    assert "is lost: other leads: standing by" in err
+
+
+def test_process_whose_threads_hang_must_end_with_the_reason(tmp_path: Path, server: tuple[Api, str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import asyncio, time\n"
+        "from lws_runtime.operator import process\n"
+        "async def stuck(*_, **__):\n"
+        "    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)\n"
+        "    raise process.Unusable('no')\n"
+        "process.lead = stuck\n"
+        "from lws_runtime.cli import operator\n"
+        "operator._END_S = 1.0\n"
+    )
+    started = launch(tmp_path, kubeconfig(tmp_path, server[1]), PYTHONPATH=before(tmp_path))
+    code, _, err = end_of(started, 8.0)
+    assert (code, err.splitlines()[-1]) == (1, "error: no")
+
+
 @pytest.mark.parametrize("what", ["missing", "no-yaml", "plugin", "unauthorised", "old"])
 def test_process_must_say_in_one_line_why_a_cluster_cannot_be_used(
     tmp_path: Path, server: tuple[Api, str], what: str
