@@ -21,6 +21,7 @@ import attrs
 import orjson
 
 from .client import Answer, Client
+from .plugin import NoCluster
 from .reflector import REMIND_S
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Lease:
         self._seen_at_s = 0.0
         self._renewed_at_s = -1e9
         self._told, self._told_at_s = "", 0.0
+        self._distrust = ""
         self._has_asked = False
         self._is_over = False  # a renewal that is under way then makes it ours no more
 
@@ -57,8 +59,11 @@ class Lease:
         return left_s > 0 and not self._is_over
 
     async def acquire(self) -> None:
-        """Wait until the lease is ours."""
+        """Wait until the lease is ours. Raises NoCluster where the server is not trusted any more: only the
+        next process reads the authority again, and this one could never lead."""
         while not await self._try():
+            if self._distrust:
+                raise NoCluster(f"the API server's certificate is not trusted any more: {self._distrust}")
             await asyncio.sleep(self._settings.retry_period_s * random.uniform(1.0, 1.2))
         _log.info("leading as %s", self._settings.identity)
 
@@ -152,13 +157,15 @@ class Lease:
         return self._won("renew" if self._is_ours(record) else "take", answer, asked_at_s)
 
     async def _request(self, method: str, name: str, record: dict[str, Any] | None = None) -> Answer:
-        return await self._client.request(
+        answer = await self._client.request(
             method,
             f"{self._path}/{name}" if name else self._path,
             body=None if record is None else orjson.dumps(record),
             timeout_s=max(0.5, self._settings.renew_deadline_s / 2),
             at_once=True,
         )
+        self._distrust = answer.message if answer.distrusted else ""
+        return answer
 
     def _won(self, verb: str, answer: Answer, asked_at_s: float) -> bool:
         """Note the answer to a write that makes or keeps the lease ours; whether it does."""

@@ -212,8 +212,9 @@ async def lead(
 ) -> None:
     """Run machines while the lease is held, or without one where `lease_settings` is None.
 
-    Returns when the lease is lost; raises CancelledError when asked to stop, the lease given back. `ending`
-    is called as soon as it is lost, or the operator fails: what is cancelled then may not end.
+    Returns when the lease is lost; raises CancelledError when asked to stop, the lease given back, and
+    NoCluster where the server is not trusted any more before it is held. `ending` is called as soon as it is
+    lost, or the operator fails: what is cancelled then may not end.
     """
     lease = None if lease_settings is None or dry_run else Lease(client, lease_settings)
     leading: Leading | None = None
@@ -277,7 +278,7 @@ async def check_server(client: Client, source: str) -> str:
 async def wait_for_crd(client: Client, waiting: Callable[[str], None]) -> None:
     """Return once the API server knows LeaderWorkerSets; meanwhile `waiting` is told why not.
 
-    Raises Unusable where we may not even ask.
+    Raises Unusable where we may not even ask, or do not trust the server any more.
     """
     failures, told = 0, ""
     while True:
@@ -287,6 +288,8 @@ async def wait_for_crd(client: Client, waiting: Callable[[str], None]) -> None:
             return
         if answer.code in (401, 403):
             raise Unusable(f"not authorised: {answer.code} {answer.message}")
+        if answer.distrusted:
+            raise Unusable(f"the API server's certificate is not trusted any more: {answer.message}")
         problem = answer.message
         if answer.code in (200, 404):
             problem = (

@@ -33,6 +33,7 @@ from lws_runtime.kube import reflector
 from lws_runtime.kube.client import Answer, Client
 from lws_runtime.kube.connection import Connection
 from lws_runtime.kube.lease import LeaseSettings
+from lws_runtime.kube.plugin import NoCluster
 from lws_runtime.operator import process
 from lws_runtime.operator.manager import Machine, Manager
 from lws_runtime.operator.metrics import Metrics
@@ -162,6 +163,59 @@ def test_clusters_without_the_crd_must_be_told_so_once_and_waited_for(
     assert "lws crd | kubectl apply -f -" in told[0]
     assert told[1] == ""
     assert len(caplog.records) == 1
+
+
+class Distrusting(Client):
+    """Trusts the server no more once its authority has changed."""
+
+    has_changed = False
+
+    async def request(self, *what: Any, **how: Any) -> Answer:
+        if self.has_changed:
+            return Answer(0, b"certificate verify failed", distrusted=True)
+        return await super().request(*what, **how)
+
+
+@pytest.mark.parametrize("waits", ["for the crd", "as a standby"])
+def test_server_that_is_not_trusted_any_more_must_end_who_waits(waits: str) -> None:
+    api = Api(answers={SETS: lambda: refusal(404, "not found")})
+    api.leases.renew("other")
+
+    async def body() -> None:
+        async with serving(api.handle) as url, client_of(url, kind=Distrusting) as client:
+            work = (
+                wait_for_crd(client, lambda _: None) if waits == "for the crd" else leading(client, Metrics())
+            )
+            waiting = asyncio.create_task(_as_coroutine(work))
+            await until(lambda: len(api.asked) > 3)
+            client.has_changed = True  # type: ignore[attr-defined]
+            with pytest.raises(
+                (Unusable, NoCluster),
+                match="certificate is not trusted any more: certificate verify failed",
+            ):
+                await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(body())
+
+
+def test_leader_never_ends_while_it_distrusts_the_server_for_a_moment() -> None:
+    api = Api()
+
+    async def body() -> None:
+        async with serving(api.handle) as url, client_of(url, kind=Distrusting) as client:
+            metrics = Metrics()
+            work = asyncio.create_task(_as_coroutine(leading(client, metrics)))
+            await until(lambda: metrics.manager is not None and metrics.manager.has_listed(""))
+            client.has_changed = True  # type: ignore[attr-defined]
+            await asyncio.sleep(0.3)
+            client.has_changed = False  # type: ignore[attr-defined]
+            asked = len(api.leases.asked)
+            await until(lambda: len(api.leases.asked) > asked)
+            assert not work.done()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(body())
 
 
 # -- leading
