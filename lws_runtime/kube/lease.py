@@ -23,6 +23,7 @@ import orjson
 from .client import Answer, Client
 from .plugin import NoCluster
 from .reflector import REMIND_S
+from .resources import shown_in
 
 _log = logging.getLogger(__name__)
 
@@ -180,15 +181,9 @@ class Lease:
         return True
 
     def _shown_by(self, answer: Answer) -> dict[str, Any] | None:
-        """The lease in an answer; None where it has none. A gateway's page may have status 200 and be a JSON
-        object: taken for the lease, it would make a second leader."""
-        record = answer.json() if answer.ok else None
-        if not isinstance(record, dict) or record.get("kind") != "Lease":
-            return None
-        metadata = record.get("metadata")
-        if not isinstance(metadata, dict) or metadata.get("name") != self._settings.name:
-            return None
-        return record if metadata.get("resourceVersion") else None
+        """The lease in an answer; None where it has none: a gateway's page that is taken for the lease would
+        make a second leader."""
+        return shown_in(answer.json(), "Lease", self._settings.name) if answer.ok else None
 
     def _new_spec(self, before: dict[str, Any]) -> dict[str, Any]:
         ours = before.get("holderIdentity") == self._settings.identity

@@ -1,8 +1,8 @@
-"""Where each kind of object is found under an API server's root."""
+"""Where each kind of object is found under an API server's root, and whether an answer shows it."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -43,3 +43,14 @@ RESOURCES: Final[dict[Kind, Resource]] = {
 def path_of(ref: Ref, subresource: str = "") -> str:
     """The path of an object."""
     return RESOURCES[ref.kind].path(ref.namespace, ref.name, subresource)
+
+
+def shown_in(body: Any, kind: str, name: str) -> dict[str, Any] | None:
+    """The body of an answer, if it is this object as an API server stores it; else None: a page of a gateway
+    may have status 200 and be a JSON object too."""
+    if not isinstance(body, dict) or body.get("kind") != kind:
+        return None
+    metadata = body.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("name") != name:
+        return None
+    return body if metadata.get("resourceVersion") else None

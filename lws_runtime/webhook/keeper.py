@@ -5,6 +5,7 @@ decision says, then put the certificate into the folder and the bundle into the 
 should be is not written.
 
 Guarantees: replicas agree, as each write carries the resourceVersion that was read and who loses reads again;
+what is no such object, as a gateway's page with status 200, is believed neither when read nor when written;
 a certificate gets into the folder only if the Secret holds it; files change in one step each, and the server
 takes no pair that does not fit. A folder that cannot be written, such as a mounted Secret, is waited for.
 Whatever a look meets, another one follows, and `problem` says what stands in the way.
@@ -28,6 +29,7 @@ import attrs
 import orjson
 
 from lws_runtime.kube.client import Answer
+from lws_runtime.kube.resources import shown_in
 
 from .certificates import Material, carry_out, decide, dns_names
 from .server import fingerprint
@@ -36,6 +38,11 @@ CONFIGURATIONS: Final = (
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/lws-mutating-webhook-configuration",
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/lws-validating-webhook-configuration",
 )
+_PLURALS: Final = {
+    "secrets": "Secret",
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+}
 _STEADY_S: Final = 60.0  # between looks while all is well: how late a replica learns of another's renewal
 _SOON_S: Final = 2.0
 _AGAIN_S: Final = 0.2
@@ -157,9 +164,10 @@ class CertificateKeeper:
             return None
         if answer.code != 200:
             raise NotYet(f"cannot read {path}: {_words(answer)}")
-        found = answer.json()
-        if not isinstance(found, dict):
-            raise NotYet(f"cannot read {path}: the answer is no JSON object")
+        *_, plural, name = path.split("/")
+        found = shown_in(answer.json(), _PLURALS[plural], name)
+        if found is None:
+            raise NotYet(f"cannot read {path}: the answer is no such object")
         return found
 
     async def _write_secret(self, secret: dict[str, Any] | None, material: Material) -> None:
@@ -187,6 +195,8 @@ class CertificateKeeper:
             raise NotYet(f"{path} has been written by another", again=True)
         if not answer.ok:
             raise NotYet(f"cannot write {path}: {_words(answer)}")
+        if shown_in(answer.json(), value["kind"], value["metadata"]["name"]) is None:
+            raise NotYet(f"cannot write {path}: the answer is no such object")
 
     def _tell_of_missing(self, missing: set[str]) -> None:
         # No reason to wait: there may be none on purpose, or some that another keeps under other names.

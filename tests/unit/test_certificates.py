@@ -367,6 +367,8 @@ class Cluster:
     may_create: bool = True
     writes: list[str] = attrs.Factory(list)
     down: bool = False
+    page: object = None
+    paged: tuple[str, ...] = ()
     version: int = 0
 
     async def request(
@@ -382,6 +384,8 @@ class Cluster:
         await asyncio.sleep(0)
         if self.down:
             return Answer(0, b"no route")
+        if method in self.paged:
+            return Answer(200, json.dumps(self.page).encode())
         if method == "GET":
             found = self.objects.get(path)
             return Answer(404) if found is None else Answer(200, json.dumps(found).encode())
@@ -397,7 +401,7 @@ class Cluster:
             return Answer(409)
         self.put(path, value)
         self.writes.append(f"{method} {path.rpartition('/')[2]}")
-        return Answer(200)
+        return Answer(200, json.dumps(value).encode())
 
     def put(self, path: str, value: dict[str, Any]) -> None:
         self.version += 1
@@ -429,9 +433,11 @@ class Clock:
 def cluster(*, secret: bool = False) -> Cluster:
     made = Cluster({})
     for path in CONFIGURATIONS:
-        made.put(path, {"metadata": {"name": path}, "webhooks": [{"clientConfig": {"caBundle": "Cg=="}}]})
+        kind = "MutatingWebhookConfiguration" if "mutating" in path else "ValidatingWebhookConfiguration"
+        metadata, webhooks = {"name": path.rpartition("/")[2]}, [{"clientConfig": {"caBundle": "Cg=="}}]
+        made.put(path, {"kind": kind, "metadata": metadata, "webhooks": webhooks})
     if secret:
-        made.put(SECRET, {"metadata": {"name": "lws-webhook-server-cert"}})
+        made.put(SECRET, {"kind": "Secret", "metadata": {"name": "lws-webhook-server-cert"}})
     return made
 
 
@@ -559,6 +565,41 @@ def test_keeper_must_say_what_stands_in_its_way(tmp_path: Path, caplog: pytest.L
     asyncio.run(looks(one, 1))
     assert "no route" in one.problem
     assert "PRIVATE KEY" not in caplog.text
+
+
+@pytest.mark.parametrize("paged", [("GET", "POST", "PUT"), ("GET",), ("POST",), ("PUT",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"status": "maintenance"},
+        {"kind": "Secret", "metadata": {"name": "lws-webhook-server-cert"}},
+        {"kind": "Secret", "metadata": {"name": "other", "resourceVersion": "1"}},
+        {"kind": "Status", "metadata": {"name": "lws-webhook-server-cert", "resourceVersion": "1"}},
+    ],
+    ids=["page", "no version", "another", "status"],
+)
+def test_page_of_a_gateway_never_is_believed(tmp_path: Path, paged: tuple[str, ...], page: object) -> None:
+    api = cluster(secret="POST" not in paged)
+    api.page, api.paged = page, paged
+    one = keeper(api, tmp_path, Clock())
+    asyncio.run(looks(one))
+    assert not one.in_place
+    assert one.problem.endswith("the answer is no such object")
+    assert not (tmp_path / "tls.crt").exists()
+    api.paged = ()
+    asyncio.run(looks(one))
+    assert (one.in_place, one.problem) == (True, "")
+    assert (tmp_path / "tls.crt").read_bytes() == api.material.certificate
+
+
+def test_page_of_a_gateway_never_replaces_what_is_served(tmp_path: Path) -> None:
+    api = cluster()
+    one = keeper(api, tmp_path, Clock())
+    asyncio.run(looks(one))
+    api.page, api.paged = {"status": "maintenance"}, ("GET", "POST", "PUT")
+    asyncio.run(looks(one))
+    assert (tmp_path / "tls.crt").read_bytes() == api.material.certificate
+    assert one.certificate == fingerprint(api.material.certificate)
 
 
 def test_keeper_must_do_without_configurations(tmp_path: Path) -> None:
