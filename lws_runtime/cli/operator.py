@@ -20,6 +20,7 @@ from . import version_option
 from .loading import BadInput, say
 
 EXIT_CLUSTER: Final = 1
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _END_S: Final = 4.7
 _NUMBERS: Final = {"kube-api-qps": float, "kube-api-burst": int, "recreation-limit": int}
 _SWITCHES: Final = ("leader-elect", "dry-run", "exclusive-placement-across-namespaces")
@@ -89,7 +90,8 @@ def command(
       lws operator --config manager.yaml
       lws operator --dry-run --namespace serving
     """
-    signal.signal(signal.SIGTERM, _stop)
+    for number in _STOPPING:
+        signal.signal(number, _stop)
     level = _level(zap_log_level)
     try:
         settings = load_settings(config, _given(flags))
@@ -127,12 +129,13 @@ def _run(
         ended_well = asyncio.run(served())  # at its end it waits for threads, and hears no signal
     finally:
         timers.cancel()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are about to end
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # we are about to end
     return ended_well
 
 
 def _stop(*_: object) -> None:
-    """What SIGTERM does as long as nothing has begun."""
+    """What a signal does as long as nothing has begun."""
     sys.exit(0)
 
 

@@ -20,10 +20,11 @@ from lws_runtime.operator.process import Unusable
 
 @pytest.fixture(autouse=True)
 def signals_kept() -> Iterator[None]:
-    """The command handles SIGTERM; this process goes on afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
+    """The command handles signals; this process goes on afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Served:
@@ -35,11 +36,11 @@ class Served:
         self.level, self.encoder = 0, ""
         self.times, self.stacks = "", None
         self.end: bool | Exception = True
-        self.on_sigterm: Any = None
+        self.handlers: dict[int, Any] = {}
 
     async def serve(self, settings: Settings, kubeconfig: str, _: object) -> bool:
         self.settings, self.kubeconfig = settings, kubeconfig
-        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         if isinstance(self.end, Exception):
             raise self.end
         return self.end
@@ -176,12 +177,15 @@ def test_ends_must_have_their_code_and_one_line(
     assert (result.exit_code, result.stderr) == (code, told)
 
 
-def test_sigterm_must_end_it_with_0_before_anything_runs_and_do_nothing_at_the_end(served: Served) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_must_end_it_with_0_before_anything_runs_and_do_nothing_at_the_end(
+    served: Served, number: signal.Signals
+) -> None:
     assert lws().exit_code == 0
     with pytest.raises(SystemExit) as ended:
-        served.on_sigterm(signal.SIGTERM, None)
+        served.handlers[number](number, None)
     assert ended.value.code == 0
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_version_must_be_told_as_by_lws_itself(served: Served) -> None:

@@ -632,10 +632,12 @@ def end_of(started: subprocess.Popen[str], timeout_s: float = 15.0) -> tuple[int
     return started.returncode, out, err
 
 
-def terminated(started: subprocess.Popen[str]) -> tuple[int, float, str]:
-    """Exit code after SIGTERM, how long that took, and what it wrote to standard error."""
+def terminated(
+    started: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM
+) -> tuple[int, float, str]:
+    """Exit code after a signal, how long that took, and what it wrote to standard error."""
     began_s = time.monotonic()
-    started.send_signal(signal.SIGTERM)
+    started.send_signal(number)
     code, _, err = end_of(started)
     return code, time.monotonic() - began_s, err
 
@@ -662,14 +664,15 @@ def test_process_must_end_with_0_and_without_its_lease_on_sigterm(
     assert all({"ts", "level", "msg"} <= set(line) for line in lines)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
-def test_process_must_end_with_0_whenever_sigterm_comes(
-    tmp_path: Path, server: tuple[Api, str], after_s: float
+def test_process_must_end_with_0_whenever_a_signal_comes(
+    tmp_path: Path, server: tuple[Api, str], after_s: float, number: signal.Signals
 ) -> None:
     started = launch(tmp_path, kubeconfig(tmp_path, server[1]))
     wait_for(lambda: _catches_sigterm(started.pid))
     time.sleep(after_s)
-    code, took_s, err = terminated(started)
+    code, took_s, err = terminated(started, number)
     assert code == 0, err
     assert took_s < 5
 
