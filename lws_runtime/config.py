@@ -33,6 +33,8 @@ API_VERSION: Final = "config.lws.x-k8s.io/v1alpha1"
 KIND: Final = "Configuration"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 VOLCANO: Final = "volcano"
+_LEAST_QPS: Final = 0.017  # a request a minute: with less, an operator stands still and does not say why
+_LONGEST_LEASE_S: Final = 2**31 - 1  # the record holds an int32
 _JITTER: Final = 1.2  # client-go's leader election wants this much room for a retry
 
 
@@ -63,13 +65,15 @@ class WebhookSettings:
 
 @attrs.frozen
 class LeaderElectionSettings:
-    """The lease. Without it (enabled: false) this operator acts at once."""
+    """The lease. Without it (enabled: false) this operator acts at once. resource_namespace: what was asked
+    for, and is ignored; "" if nothing."""
 
     enabled: bool = True
     lease_duration_s: float = 15.0
     renew_deadline_s: float = 10.0
     retry_period_s: float = 2.0
     resource_name: str = "b8b2488c.x-k8s.io"
+    resource_namespace: str = ""
 
 
 @attrs.frozen
@@ -394,6 +398,7 @@ class _Reader:
             renew_deadline_s=self._duration_s("leaderElection.renewDeadline", 10.0),
             retry_period_s=self._duration_s("leaderElection.retryPeriod", 2.0, least="100ms"),
             resource_name=self._text("leaderElection.resourceName", LeaderElectionSettings().resource_name),
+            resource_namespace=self._text("leaderElection.resourceNamespace", ""),
         )
         for fault in dns_1123_subdomain_faults(found.resource_name):
             self._fault("leaderElection.resourceName", "Invalid", fault, found.resource_name)
@@ -402,6 +407,9 @@ class _Reader:
         if found.lease_duration_s <= found.renew_deadline_s:
             detail = "must be greater than renewDeadline"
             self._fault("leaderElection.leaseDuration", "Invalid", detail, f"{found.lease_duration_s:g}s")
+        if found.lease_duration_s > _LONGEST_LEASE_S:
+            detail = f"must be less than or equal to {_LONGEST_LEASE_S}s"
+            self._fault("leaderElection.leaseDuration", "Invalid", detail, f"{found.lease_duration_s:.0f}s")
         if found.renew_deadline_s <= _JITTER * found.retry_period_s:
             detail = f"must be greater than {_JITTER} times retryPeriod"
             self._fault("leaderElection.renewDeadline", "Invalid", detail, f"{found.renew_deadline_s:g}s")
@@ -459,6 +467,9 @@ class _Reader:
         qps = float(rate) if isinstance(rate, int | float) else 500.0
         if not math.isfinite(qps):
             self._fault("clientConnection.qps", "Invalid", "must be a finite number", str(rate))
+        elif 0 < qps < _LEAST_QPS:
+            detail = f"must be greater than or equal to {_LEAST_QPS}, a request a minute; negative: no limit"
+            self._fault("clientConnection.qps", "Invalid", detail, qps)
         most = int(burst) if isinstance(burst, int | float) else 500
         if most < 0:
             self._fault("clientConnection.burst", "Invalid", "must be greater than or equal to 0", most)

@@ -501,9 +501,15 @@ async def _operate(
     waiting.say("server", "")
     await _serve_metrics(settings, client, metrics, stack)
     await wait_for_crd(client, partial(waiting.say, "crd"))
-    election = settings.leader_election
+    election, namespace = settings.leader_election, operator_namespace()
+    if election.enabled and election.resource_namespace not in ("", namespace):
+        _log.warning(
+            "leaderElection.resourceNamespace: %s is ignored: the lease lies in the operator's namespace, %s",
+            election.resource_namespace,
+            namespace,
+        )
     lease = LeaseSettings(
-        namespace=operator_namespace(),
+        namespace=namespace,
         name=election.resource_name,
         identity=identity(),
         duration_s=election.lease_duration_s,

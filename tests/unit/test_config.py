@@ -149,7 +149,9 @@ def test_address_of_zero_must_turn_a_server_off() -> None:
     assert settings.health.address is None
 
 
-@pytest.mark.parametrize(("qps", "burst", "expected"), [(-1, 5, (None, 5)), (0, 0, (5.0, 10))])
+@pytest.mark.parametrize(
+    ("qps", "burst", "expected"), [(-1, 5, (None, 5)), (0, 0, (5.0, 10)), (0.017, 1, (0.017, 1))]
+)
 def test_rates_must_be_read_as_the_go_client_reads_them(qps: float, burst: int, expected: object) -> None:
     client = read_settings(document(clientConnection={"qps": qps, "burst": burst})).client
     assert (client.qps, client.burst) == expected
@@ -240,6 +242,16 @@ def test_kind_and_version_must_be_right() -> None:
             'leaderElection.leaseDuration: Invalid value: "10s": must be greater than renewDeadline',
         ),
         (
+            {"leaderElection": {"leaseDuration": "2147483648s"}},
+            'leaderElection.leaseDuration: Invalid value: "2147483648s": '
+            "must be less than or equal to 2147483647s",
+        ),
+        (
+            {"clientConnection": {"qps": 0.01}},
+            "clientConnection.qps: Invalid value: 0.01: must be greater than or equal to 0.017, "
+            "a request a minute; negative: no limit",
+        ),
+        (
             {"leaderElection": {"retryPeriod": "9s"}},
             'leaderElection.renewDeadline: Invalid value: "10s": must be greater than 1.2 times retryPeriod',
         ),
@@ -301,6 +313,19 @@ def test_rate_that_is_no_number_must_be_refused(rate: float) -> None:
     with pytest.raises(BadConfiguration) as raised:
         load_settings(None, {"kube-api-qps": rate}, {})
     assert raised.value.lines == (f'--kube-api-qps: Invalid value: "{rate}": must be a finite number',)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 5e-324])
+def test_rate_by_which_a_request_waits_for_ever_must_be_refused(rate: float) -> None:
+    with pytest.raises(BadConfiguration) as raised:
+        load_settings(None, {"kube-api-qps": rate}, {})
+    [line] = raised.value.lines
+    assert line.startswith(f"--kube-api-qps: Invalid value: {rate}: must be greater than or equal to 0.017")
+
+
+def test_lease_must_be_as_long_as_its_record_can_hold() -> None:
+    found = read_settings(document(leaderElection={"leaseDuration": "2147483647s"}))
+    assert found.leader_election.lease_duration_s == 2**31 - 1
 
 
 def test_namespace_that_is_given_twice_must_count_once() -> None:

@@ -28,7 +28,7 @@ from lws_core import controller, names
 from lws_core.actions import Action, Create, Delete, Emit, Event, PatchStatus, Read, Ref
 from lws_core.options import Options
 from lws_core.values import freeze_map, thaw
-from lws_runtime.config import Settings
+from lws_runtime.config import Settings, read_settings
 from lws_runtime.kube import reflector
 from lws_runtime.kube.client import Answer, Client
 from lws_runtime.kube.connection import Connection
@@ -594,20 +594,47 @@ def kubeconfig(folder: Path, url: str, user: dict[str, Any] | None = None) -> Pa
     return path
 
 
+def document(**fields: Any) -> dict[str, Any]:
+    """A configuration that opens no ports."""
+    return {
+        "apiVersion": "config.lws.x-k8s.io/v1alpha1",
+        "kind": "Configuration",
+        "metrics": {"bindAddress": "0"},
+        "health": {"healthProbeBindAddress": "0"},
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("namespace", "told"), [("kube-system", True), ("lws-system", False), ("", False), (None, False)]
+)
+def test_namespace_of_the_lease_that_is_ignored_must_be_told(
+    namespace: str | None, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def led(*_: object, **__: object) -> None:
+        return
+
+    monkeypatch.setattr(process, "lead", led)
+    monkeypatch.setattr(process, "operator_namespace", lambda: "lws-system")
+    election = {} if namespace is None else {"resourceNamespace": namespace}
+    found = read_settings(freeze_map(document(leaderElection=election)))
+    settings = attrs.evolve(found, webhook=attrs.evolve(found.webhook, enabled=False))
+
+    async def body(client: Client) -> None:
+        async with AsyncExitStack() as stack:
+            waiting = process._Waiting()
+            await process._operate(settings, client, Metrics(), waiting, "x", stack, lambda: None)
+
+    run(Api(), body)
+    assert ("leaderElection.resourceNamespace: kube-system is ignored" in caplog.text) is told
+    assert bool(caplog.records) is told
+
+
 def launch(
     folder: Path, config: Path, *flags: str, out: int = subprocess.PIPE, **environment: str
 ) -> subprocess.Popen[str]:
     settings = folder / "config.yaml"
-    settings.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "config.lws.x-k8s.io/v1alpha1",
-                "kind": "Configuration",
-                "metrics": {"bindAddress": "0"},
-                "health": {"healthProbeBindAddress": "0"},
-            }
-        )
-    )
+    settings.write_text(yaml.safe_dump(document()))
     command = [sys.executable, "-m", "lws_runtime.cli", "operator", "--config", str(settings)]
     command += ["--kubeconfig", str(config), *flags]
     return subprocess.Popen(
