@@ -91,6 +91,8 @@ class ExecPlugin:
         status = as_map(answer.get("status"))
         if answer.get("apiVersion") != self._version:
             raise self._failed(f"did not answer in {self._version or 'any version of the API'}")
+        if not str(status.get("token") or "").isprintable():
+            raise self._failed("gave a token with a control character, which no header may hold")
         certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
         if certificate and key and self._tls is not None:
             try:

@@ -414,9 +414,20 @@ def test_plugin_may_give_a_certificate(tmp_path: Path) -> None:
             "{'token': 'secret', 'expirationTimestamp': 'soon'}}))",
             "gave no time as expirationTimestamp: 'soon'",
         ),
+        *[
+            (
+                f"print(json.dumps({{'apiVersion': {API!r}, 'status': {{'token': {token!r}}}}}))",
+                "gave a token with a control character",
+            )
+            for token in ("secret\n", "secret\r\nX-Remote-User: me", "secret\0", "secret\x7f", "secret\ud800")
+        ],
         ("import time; time.sleep(60)", "did not end within 0.5 s"),
     ],
-    ids=["fails", "garbage", "version", "nothing", "certificate", "time", "hangs"],
+    ids=[
+        *("fails", "garbage", "version", "nothing", "certificate", "time"),
+        *("line break", "header", "nul", "delete", "surrogate"),
+        "hangs",
+    ],
 )
 def test_plugin_that_fails_must_be_one_line_without_what_it_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
