@@ -4,13 +4,15 @@ Flow: a paged, consistent list, whose objects are told as seen page by page, and
 it as gone; then a watch from its resourceVersion, with bookmarks. A watch that ends, or that the network
 breaks, is taken up where it was, as long as that succeeds soon; one whose resourceVersion is too old (410),
 that says what makes no sense or that fails for longer is begun anew with a list. Failures in a row are
-followed by a back-off with jitter; a watch that was well for a few seconds ends the row.
+followed by a back-off with jitter; a watch that was well for a few seconds ends the row, unless no watch has
+brought a byte for longer than the server is ever silent.
 
 Guarantees: every object that exists is told at least once; each object's states are told in order; an object
 that is gone is told as gone, with the UID and the owner that it had; one that goes from one owner to another
 is gone for the first. Unchanged objects of a list are told once. `synced` is set when the first list has been
 told, or when the server does not know an optional kind: there is nothing of it then. Of an object that was
-told, its name, UID, version and owner are kept, and nothing else.
+told, its name, UID, version and owner are kept, and nothing else. Where watches bring nothing at all, no
+bookmarks either, lists stand in for them.
 
 Whoever hears of objects by answers to its own requests too says so by `expect`. One that came and went while
 no watch ran is in no list and in no event: it is told as gone by the first list that should have it.
@@ -109,6 +111,7 @@ class Reflector:
         self._version = ""
         self._trouble, self._told_at_s = "", 0.0
         self._watches_since_s = math.inf
+        self._is_mute = False  # whether the last watch that began has brought nothing yet
         self.synced = asyncio.Event()
         self.heard_at_s: float | None = None
         """Monotonic, of the last sign of life; of the beginning before the first. None: not begun."""
@@ -137,31 +140,35 @@ class Reflector:
             try:
                 if not is_listed:
                     await self._list()
-                    self._recovered()
+                    if not self._is_mute:  # what ails watches is not healed by a list
+                        self._recovered()
                     self.synced.set()
                     is_listed = True
                 await self._watch()
-                if self._has_watched(_WELL_S):
+                if self._was_well():
                     failures = 0
                     continue
                 failures += 1  # a server may end every watch at once
+                is_listed = failures < _RESUMES or not self._is_mute
+                if not is_listed:
+                    self._say("its watches end and have brought nothing")
             except Expired as problem:
                 _log.info("listing %s again: %s", self.name, problem)
                 failures, is_listed = 1 + (0 if self._has_watched(_LONGEST_BACK_OFF_S) else failures), False
                 if failures == 1:
                     continue
             except Refused as problem:
-                failures = 1 + (0 if self._has_watched(_WELL_S) else failures)
+                failures = 1 + (0 if self._was_well() else failures)
                 is_listed = is_listed and problem.code in _PASSING and failures < _RESUMES
                 asked_s = problem.retry_after_s
                 if problem.is_unknown and self._optional:
                     self.synced.set()
                 self._say(f"{problem.code}: {problem}")
             except OSError as problem:
-                was_well = self._has_watched(_WELL_S)
+                was_well = self._was_well()
                 failures = 1 + (0 if was_well else failures)
                 is_listed = is_listed and failures < _RESUMES
-                if not was_well or self._is_silent():  # proxies cut watches in which little happens
+                if not was_well:  # proxies cut watches in which little happens
                     self._say(str(problem) or type(problem).__name__)
             await asyncio.sleep(pause_s(failures, asked_s))
 
@@ -174,6 +181,10 @@ class Reflector:
     def _has_watched(self, seconds: float) -> bool:
         """Whether the last watch lived for longer, so that earlier failures count no more."""
         return time.monotonic() - self._watches_since_s > seconds
+
+    def _was_well(self) -> bool:
+        """Whether the last watch is no failure. Headers with nothing after them do not make it well."""
+        return self._has_watched(_WELL_S) and not self._is_silent()
 
     def _is_silent(self) -> bool:
         return self.heard_at_s is not None and time.monotonic() - self.heard_at_s >= SILENCE_S
@@ -242,12 +253,14 @@ class Reflector:
             if stream.code != 200:
                 answer = Answer(stream.code, await stream.content.read(4096), stream.retry_after_s)
                 raise Expired(answer.message) if answer.code == 410 else Refused.by(answer)
-            self._recovered()
-            # Where nothing happens, the next sign comes in a minute.
-            self.heard_at_s = self._watches_since_s = time.monotonic()
+            self._watches_since_s = time.monotonic()
+            if not self._is_mute:  # where nothing happens, the next sign comes in a minute
+                self.heard_at_s = self._watches_since_s
+            self._is_mute = True
             lines = Lines(_LONGEST_LINE)
             async for piece in stream.content.iter_any():
-                self.heard_at_s = time.monotonic()
+                self.heard_at_s, self._is_mute = time.monotonic(), False
+                self._recovered()
                 try:
                     complete = lines.feed(piece)
                 except TooLong as problem:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -56,7 +57,7 @@ Item = dict[str, Any]
 @attrs.define
 class Server:
     """Answers lists and watches with what is put into these two, the last of them again and again; a watch
-    is a list of pieces, and None in it keeps the stream open and silent."""
+    is a list of pieces, a number in it is a pause, and None keeps the stream open and silent."""
 
     lists: list[Any] = attrs.Factory(list)
     watches: list[Any] = attrs.Factory(lambda: [[None]])
@@ -83,6 +84,8 @@ class Server:
         for piece in pieces:
             if piece is None:
                 await asyncio.sleep(30)
+            elif isinstance(piece, float):
+                await asyncio.sleep(piece)
             elif piece == b"RESET":
                 assert request.transport is not None
                 request.transport.abort()
@@ -442,6 +445,61 @@ def test_watch_that_begins_must_count_as_heard() -> None:
             task.cancel()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("end", [None, b"RESET", "over"], ids=["silent", "cut", "ended"])
+@pytest.mark.parametrize("well_s", [0.02, 5.0], ids=["later", "at-once"])
+def test_watches_that_bring_nothing_must_give_way_to_lists_and_be_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: bytes | str | None, well_s: float
+) -> None:
+    """As behind a proxy that keeps back what it is sent; each watch is answered with 200."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(reflector_module, "SILENCE_S", 0.1)
+    monkeypatch.setattr(reflector_module, "_WELL_S", well_s)
+    server = Server([page(), page(pod("a", 30), version=30)])
+    server.watches = [[0.04, *([] if end == "over" else [end])]]
+    assert follow(server, lambda told: len(server.listed) == 4) == [seen("a", 30)]
+    assert len(server.watched) >= 5  # a few are taken up before the first list
+    said = [record.message for record in caplog.records]
+    assert all(message.startswith("cannot follow pods in namespace default: ") for message in said)
+    assert 1 <= len(said) < 4  # a slow machine may see a cut as another trouble in between
+
+
+def test_watches_in_which_little_happens_never_are_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is cut after a while, and brings a bookmark only now and then."""
+    monkeypatch.setattr(reflector_module, "SILENCE_S", 0.3)
+    monkeypatch.setattr(reflector_module, "_WELL_S", 0.01)
+    server = Server([page()], [[0.04, b"RESET"], [0.04, bookmark(11)]] * 10 + [[None]])
+    follow(server, lambda told: len(server.watched) == 21)
+    assert len(server.listed) == 1
+
+
+def test_watch_that_brings_nothing_never_counts_as_heard_after_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(reflector_module, "SILENCE_S", 0.4)
+    server = Server([page()], [[None], [None], [0.3, bookmark(11), None]])
+    ages: list[float] = []
+
+    async def run() -> None:
+        async with serving(server.handle) as url, client_of(url) as client:
+            reflector = Reflector(client, POD, lambda *_: None)
+            task = asyncio.create_task(reflector.run())
+            for number in (2, 3):
+                await until(lambda number=number: len(server.watched) == number)
+                assert reflector.heard_at_s is not None
+                await asyncio.sleep(0.03)
+                ages.append(time.monotonic() - reflector.heard_at_s)
+                assert "again" not in caplog.text
+            await until(lambda: "following pods again" in caplog.text)
+            ages.append(time.monotonic() - reflector.heard_at_s)
+            task.cancel()
+
+    asyncio.run(run())
+    assert ages[0] >= 0.4
+    assert ages[1] >= 0.8
+    assert ages[2] < ages[0]
 
 
 def test_refusal_that_lasts_must_be_said_again_from_time_to_time(
