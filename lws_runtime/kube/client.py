@@ -35,6 +35,7 @@ JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 _DEAD_PEER_S: Final = 20
 _PROBE_S: Final = 5
+_HEADERS_S: Final = 30.0  # an API server begins to answer a watch at once
 _CLOSING_S: Final = 1.0  # how long connections may take to say goodbye
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
@@ -227,37 +228,46 @@ class Client:
     async def stream(
         self, path: str, params: Mapping[str, str], *, silence_s: float
     ) -> AsyncIterator[Stream]:
-        """A GET whose body is read as it comes; it ends with an error after `silence_s` without a byte.
+        """A GET whose body is read as it comes; it ends with an error after `silence_s` without a byte, and
+        after half a minute without an answer.
 
         Raises OSError, TimeoutError included, for what the network does, and for credentials that cannot be
         had.
         """
-        assert self._session is not None
         if self._bucket is not None:
             await self._bucket.take()
+        response = await self._begin(path, params, silence_s)
         try:
-            headers = await self._connection.headers()
-        except (NoCluster, ValueError) as problem:
-            raise OSError(str(problem)) from problem
-        try:
-            async with self._get(path, params, headers, silence_s) as response:
+            async with response:
                 if self._observer is not None:
                     self._observer("WATCH", path, response.status)
                 yield Stream(response.status, response.content, _retry_after_s(response))
         except aiohttp.ClientError as problem:
             raise OSError(str(problem) or type(problem).__name__) from problem
 
-    def _get(self, path: str, params: Mapping[str, str], headers: Mapping[str, str], silence_s: float) -> Any:
+    async def _begin(self, path: str, params: Mapping[str, str], silence_s: float) -> aiohttp.ClientResponse:
+        """What answers a GET, once its headers are there. Raises OSError."""
         assert self._session is not None
-        return self._session.get(
-            self._connection.url + path,
-            params=params,
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s),
-            server_hostname=self._connection.server_name or None,
-            read_bufsize=2**20,
-            allow_redirects=False,
-        )
+        try:
+            headers = await self._connection.headers()
+        except (NoCluster, ValueError) as problem:
+            raise OSError(str(problem)) from problem
+        try:
+            # Of aiohttp's own timeouts only the total one would cover what a proxy is asked for.
+            async with asyncio.timeout(_HEADERS_S):
+                return await self._session.get(
+                    self._connection.url + path,
+                    params=params,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s),
+                    server_hostname=self._connection.server_name or None,
+                    read_bufsize=2**20,
+                    allow_redirects=False,
+                )
+        except aiohttp.ClientError as problem:
+            raise OSError(str(problem) or type(problem).__name__) from problem
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {_HEADERS_S:g} s") from None
 
 
 def _socket(address: Any) -> socket.socket:

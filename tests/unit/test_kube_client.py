@@ -319,6 +319,26 @@ def test_streams_must_fail_as_the_network_does(said: tuple[bytes, ...], silent: 
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("said", [(), (b"HTTP/1.1 200 OK\r\n\r\n",)], ids=["no-tunnel", "no-handshake"])
+def test_streams_never_wait_without_end_for_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, said: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(client_module, "_HEADERS_S", 0.2)
+
+    async def run() -> None:
+        async with speaking(*said, silent=True) as proxy:
+            connection = Connection("https://localhost:1", proxy=proxy)
+            async with (
+                asyncio.timeout(3),
+                client_of("", connection=connection) as client,
+                client.stream("/", {}, silence_s=0.2),
+            ):
+                pass
+
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
+        asyncio.run(run())
+
+
 def test_streams_never_take_a_readers_bug_for_the_network() -> None:
     async def run() -> None:
         async with serving(ok) as url, client_of(url) as client, client.stream("/", {}, silence_s=1):
