@@ -135,9 +135,11 @@ class Client:
             keepalive_timeout=60.0,
             socket_factory=self._new_socket,
         )
+        # Without TLS the proxy reads the request itself, and there is none that goes to it alone.
+        to_proxy = {} if self._connection.url.startswith("https:") else self._connection.to_proxy
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers={"User-Agent": self._user_agent, "Accept": JSON},
+            headers={"User-Agent": self._user_agent, "Accept": JSON, **to_proxy},
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._connection.proxy or None,
         )
@@ -217,12 +219,15 @@ class Client:
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 server_hostname=self._connection.server_name or None,
+                proxy_headers=self._connection.to_proxy,
                 allow_redirects=False,
             ) as response:
                 return Answer(response.status, await response.read(), _retry_after_s(response)), proof
         except (NoCluster, aiohttp.ClientError, OSError, ValueError) as problem:
             distrusted = isinstance(problem, ssl.CertificateError | aiohttp.ClientConnectorCertificateError)
-            return Answer(0, _in_words(problem, timeout_s).encode(), distrusted=distrusted), proof
+            late = isinstance(problem, TimeoutError)
+            words = f"no answer within {timeout_s:g} s" if late else _in_words(problem)
+            return Answer(0, words.encode(), distrusted=distrusted), proof
 
     @asynccontextmanager
     async def stream(
@@ -243,7 +248,7 @@ class Client:
                     self._observer("WATCH", path, response.status)
                 yield Stream(response.status, response.content, _retry_after_s(response))
         except aiohttp.ClientError as problem:
-            raise OSError(str(problem) or type(problem).__name__) from problem
+            raise OSError(_in_words(problem)) from problem
 
     async def _begin(self, path: str, params: Mapping[str, str], silence_s: float) -> aiohttp.ClientResponse:
         """What answers a GET, once its headers are there. Raises OSError."""
@@ -261,11 +266,12 @@ class Client:
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s),
                     server_hostname=self._connection.server_name or None,
+                    proxy_headers=self._connection.to_proxy,
                     read_bufsize=2**20,
                     allow_redirects=False,
                 )
         except aiohttp.ClientError as problem:
-            raise OSError(str(problem) or type(problem).__name__) from problem
+            raise OSError(_in_words(problem)) from problem
         except TimeoutError:
             raise TimeoutError(f"no answer within {_HEADERS_S:g} s") from None
 
@@ -292,7 +298,9 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float:
     return float(text) if text.isdecimal() and len(text) < 6 else 0.0
 
 
-def _in_words(problem: Exception, timeout_s: float) -> str:
-    if isinstance(problem, TimeoutError):
-        return f"no answer within {timeout_s:g} s"
+def _in_words(problem: Exception) -> str:
+    if isinstance(problem, aiohttp.ClientResponseError):  # its own text has a URL, which may have a password
+        message = " ".join(problem.message.split())
+        is_proxy = isinstance(problem, aiohttp.ClientHttpProxyError)
+        return f"the proxy answered {problem.status} {message}" if is_proxy else message
     return str(problem) or type(problem).__name__

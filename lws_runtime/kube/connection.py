@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import attrs
 
@@ -61,7 +61,10 @@ class Connection:
         basic: str = "",
         source: str = "",
     ) -> None:
-        self.url, self.ssl_context, self.server_name, self.proxy = url, ssl_context, server_name, proxy
+        self.url, self.ssl_context, self.server_name = url, ssl_context, server_name
+        # What goes wrong with a proxy is told with its URL.
+        self.proxy, self.to_proxy = _without_login(proxy)
+        """`to_proxy`: the headers for the proxy alone."""
         self.source = source
         self._token, self._token_file, self._plugin, self._basic = token, token_file, plugin, basic
         self._read_at_s = -_TOKEN_AGE_S
@@ -221,6 +224,17 @@ def _url(cluster: _Entry, named: object, field: str) -> str:
         pass
     where = f"clusters[{named}].cluster.{field}"
     raise NoCluster(f"kubeconfig {cluster.path}: {where} is no URL of HTTP")
+
+
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """A proxy's URL without user and password, and the headers that tell the proxy these."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    user, _, password = login.partition(":")
+    pair = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return parts._replace(netloc=host).geturl(), {"Proxy-Authorization": f"Basic {pair}"}
 
 
 def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:

@@ -7,7 +7,9 @@ import logging
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +339,53 @@ def test_streams_never_wait_without_end_for_a_proxy(
 
     with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", b"garbage\r\n\r\n"],
+    ids=["refused", "garbage"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_password_of_a_proxy_must_go_to_the_proxy_and_never_be_told(
+    caplog: pytest.LogCaptureFixture, scheme: str, said: bytes
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    heard: list[bytes] = []
+    told: list[str] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+            proxy = f"http://me:s%40cret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            connection = Connection(f"{scheme}://localhost:1", proxy=proxy)
+            async with client_of("", connection=connection) as client:
+                told.append((await client.request("GET", "/")).message)
+                with suppress(OSError):
+                    async with client.stream("/", {}, silence_s=1) as stream:
+                        told.append(str(stream.code))
+            unreachable = Connection(
+                "https://localhost:1", proxy=f"http://me:s%40cret@localhost:{closed_port()}"
+            )
+            async with client_of("", connection=unreachable) as client:
+                told.append((await client.request("GET", "/")).message)
+                with pytest.raises(OSError, match="localhost") as raised:
+                    async with client.stream("/", {}, silence_s=1):
+                        pass
+                told.append(str(raised.value))
+
+    asyncio.run(run())
+    login = b"Proxy-Authorization: Basic " + b64encode(b"me:s@cret")
+    assert len(heard) == 2
+    assert all(request.count(login) == 1 for request in heard)
+    assert not any(word in " ".join([*told, caplog.text]) for word in ("s%40cret", "s@cret"))
+    if scheme == "https" and b"407" in said:
+        assert told[0] == "the proxy answered 407 Proxy Authentication Required"
 
 
 def test_streams_never_take_a_readers_bug_for_the_network() -> None:
