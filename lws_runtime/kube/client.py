@@ -1,7 +1,8 @@
 """Requests to an API server, and streams from it.
 
 A request never raises for what the network or the server does: its answer says so, with code 0 where none
-came back. Whoever sent it then knows nothing of its outcome.
+came back. Whoever sent it then knows nothing of its outcome. A write is sent once, whatever becomes of it,
+unless it is refused for its credentials.
 
 A peer that is dead without a word is noticed by its host's TCP: what is sent and not acknowledged for 20 s,
 or a connection that is silent and answers no probe for as long, is closed. Redirects are not followed and
@@ -142,6 +143,7 @@ class Client:
             headers={"User-Agent": self._user_agent, "Accept": JSON, **to_proxy},
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._connection.proxy or None,
+            middlewares=(_send_once,),
         )
         return self
 
@@ -274,6 +276,21 @@ class Client:
             raise OSError(_in_words(problem)) from problem
         except TimeoutError:
             raise TimeoutError(f"no answer within {_HEADERS_S:g} s") from None
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keeps aiohttp from sending a DELETE or a PUT again by itself where the connection is lost: the first
+    may have been carried out, and by now this process may no longer be one that writes."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:  # nothing was sent, and this is not tried again
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
+        if request.method == "GET":
+            raise
+        raise aiohttp.ClientConnectionError(str(problem)) from problem
 
 
 def _socket(address: Any) -> socket.socket:

@@ -256,6 +256,30 @@ def test_nothing_is_ever_sent_that_may_not_be_after_all_waiting() -> None:
     assert seen == ["/first"]
 
 
+@pytest.mark.parametrize(
+    ("method", "times"), [("DELETE", 1), ("PUT", 1), ("PATCH", 1), ("POST", 1), ("GET", 2)]
+)
+def test_writes_never_are_sent_again_unasked_where_a_connection_is_lost(method: str, times: int) -> None:
+    """The connection has been in use, and ends without an answer. Reads may be sent again."""
+    seen: list[str] = []
+
+    async def lose(request: web.Request) -> web.Response:
+        if request.path == "/write":
+            seen.append(request.method)
+            assert request.transport is not None
+            request.transport.abort()
+        return answer({})
+
+    async def run() -> Answer:
+        async with serving(lose) as url, client_of(url) as client:
+            await client.request("GET", "/before")
+            return await client.request(method, "/write", body=None if method == "GET" else b"{}")
+
+    answered = asyncio.run(run())
+    assert (answered.code, seen) == (0, [method] * times)
+    assert answered.message != ""
+
+
 def test_watches_never_keep_requests_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
