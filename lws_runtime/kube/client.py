@@ -257,9 +257,6 @@ class Client:
         assert self._session is not None
         try:
             headers = await self._connection.headers()
-        except (NoCluster, ValueError) as problem:
-            raise OSError(str(problem)) from problem
-        try:
             # Of aiohttp's own timeouts only the total one would cover what a proxy is asked for.
             async with asyncio.timeout(_HEADERS_S):
                 return await self._session.get(
@@ -272,7 +269,7 @@ class Client:
                     read_bufsize=2**20,
                     allow_redirects=False,
                 )
-        except aiohttp.ClientError as problem:
+        except (NoCluster, aiohttp.ClientError, ValueError) as problem:  # ValueError: of a token or a URL
             raise OSError(_in_words(problem)) from problem
         except TimeoutError:
             raise TimeoutError(f"no answer within {_HEADERS_S:g} s") from None

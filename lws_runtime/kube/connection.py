@@ -31,6 +31,8 @@ from .plugin import ExecPlugin, NoCluster, load_certificate
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_AGE_S: Final = 60.0  # how long a token file is believed before it is read again
 _IMPERSONATION: Final = ("as", "as-uid", "as-groups", "as-user-extra")
+_PROOFS: Final = ("token", "tokenFile", "username", "exec", "auth-provider")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[\w+/=\s]+-----END CERTIFICATE-----")
 
 
@@ -81,12 +83,15 @@ class Connection:
         read."""
         if self._plugin is not None:
             authorization = await self._plugin.authorization()
-            return {"Authorization": authorization} if authorization else {}
+            if _CONTROL.search(authorization):  # it would give this one again for as long as it is valid
+                await self._plugin.refresh(authorization)
+                authorization = await self._plugin.authorization()
+            return {"Authorization": _sendable(authorization)} if authorization else {}
         if self._token_file is not None and time.monotonic() - self._read_at_s >= _TOKEN_AGE_S:
-            self._token = self._token_file.read_text(encoding="utf-8").strip()
+            self._token = _sendable(self._token_file.read_text(encoding="utf-8").strip())
             self._read_at_s = time.monotonic()
         if self._token:
-            return {"Authorization": f"Bearer {self._token}"}
+            return {"Authorization": f"Bearer {_sendable(self._token)}"}
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
     async def refresh(self, refused: str) -> bool:
@@ -213,6 +218,13 @@ class _Kubeconfig:
         raise NoCluster(f"kubeconfig {self.name}: {field} has no entry {name!r}")
 
 
+def _sendable(token: str) -> str:
+    """The token. Raises ValueError where no header can have it."""
+    if _CONTROL.search(token):
+        raise ValueError("the token has a line break, or another control character, in it")
+    return token
+
+
 def _url(cluster: _Entry, named: object, field: str) -> str:
     """A URL of HTTP from a kubeconfig's cluster. Raises NoCluster."""
     text = cluster.fields.get(field)
@@ -251,6 +263,9 @@ def _from_kubeconfig(paths: tuple[str, ...]) -> Connection:
                 f"kubeconfig {user.path}: users[{named}].user.{field}: nobody can be impersonated"
             )
     server = _url(cluster, of_cluster, "server")
+    if "@" in urlsplit(server).netloc and any(user.fields.get(field) for field in _PROOFS):
+        where = f"clusters[{of_cluster}].cluster.server"
+        raise NoCluster(f"kubeconfig {cluster.path}: {where} has a user beside what users[{named}] has")
     proxy = _url(cluster, of_cluster, "proxy-url") if cluster.fields.get("proxy-url") else ""
     tls = _tls(cluster, user) if server.startswith("https") else None
     basic = ""

@@ -412,6 +412,23 @@ def test_password_of_a_proxy_must_go_to_the_proxy_and_never_be_told(
         assert told[0] == "the proxy answered 407 Proxy Authentication Required"
 
 
+@pytest.mark.parametrize(
+    "how", [{"token": "secret\nsecret"}, {"basic": "secret\nsecret"}], ids=["token", "else"]
+)
+def test_streams_must_fail_as_the_network_does_where_credentials_cannot_be_sent(how: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with (
+            serving(ok) as url,
+            client_of("", connection=Connection(url, **how)) as client,
+            client.stream("/", {}, silence_s=1),
+        ):
+            pass
+
+    with pytest.raises(OSError, match=r".+") as raised:
+        asyncio.run(run())
+    assert "secret" not in str(raised.value)
+
+
 def test_streams_never_take_a_readers_bug_for_the_network() -> None:
     async def run() -> None:
         async with serving(ok) as url, client_of(url) as client, client.stream("/", {}, silence_s=1):

@@ -247,6 +247,10 @@ def test_pods_authority_without_a_certificate_never_means_any(
             {"user": {"client-certificate-data": "c2VjcmV0"}},
             "certificates: client-certificate needs client-key",
         ),
+        (
+            {"cluster": {"server": "https://me:secret@localhost"}, "user": {"token": "secret"}},
+            "clusters[c].cluster.server has a user beside what users[u] has",
+        ),
         ({"user": {"as": "somebody"}}, "users[u].user.as: nobody can be impersonated"),
         ({"user": {"as-groups": ["some"]}}, "users[u].user.as-groups: nobody can be impersonated"),
         ({"user": {"client-certificate-data": "%%%", "client-key-data": "secret"}}, "certificates: "),
@@ -279,6 +283,18 @@ def test_files_that_are_no_kubeconfig_must_be_one_line_without_what_they_hold(
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_token_that_no_header_can_have_must_be_told_until_there_is_another(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\nsecret\n")
+    of_file = connect(kubeconfig(tmp_path, user={"tokenFile": "token"}))
+    of_user = connect(kubeconfig(tmp_path, user={"token": "secret\x00secret"}))
+    for found in (of_file, of_user):
+        with pytest.raises(NoCluster, match=r"config: .* control character") as raised:
+            asyncio.run(found.prepare())
+        assert "secret" not in str(raised.value)
+    (tmp_path / "token").write_text("good\n")
+    assert headers(of_file) == {"Authorization": "Bearer good"}
 
 
 def test_token_files_must_be_read_again_after_a_minute_and_when_refused(
@@ -378,6 +394,22 @@ def test_plugin_must_run_again_when_its_token_expires_or_is_refused(
 
     assert asyncio.run(run()) == ["Bearer 1", "Bearer 2"]
     assert runs(tmp_path) == 3
+
+
+def test_plugin_must_run_again_when_no_header_can_have_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = (
+        "times = len(open(os.path.dirname(__file__) + '/runs').read())\n"
+        f"status = {{'token': 'good' if times == 3 else 'secret\\nsecret'}}\n"
+        f"print(json.dumps({{'apiVersion': {API!r}, 'kind': 'ExecCredential', 'status': status}}))"
+    )
+    monkeypatch.setattr(plugin_module, "_MOST_OFTEN_S", 0.0)
+    found = with_plugin(tmp_path, plugin_file(tmp_path, body))
+    with pytest.raises(NoCluster, match="control character") as raised:
+        asyncio.run(found.prepare())
+    assert "secret" not in str(raised.value)
+    assert headers(found) == {"Authorization": "Bearer good"}
 
 
 def test_plugin_never_runs_for_each_refusal(tmp_path: Path) -> None:
