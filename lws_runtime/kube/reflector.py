@@ -329,7 +329,9 @@ def pause_s(failures: int, asked_s: float) -> float:
 
 def _is_covered(version: str, listed: str) -> bool:
     """Whether a list is so new that it has an object of that version, unless that is gone."""
-    return version.isdecimal() and listed.isdecimal() and int(version) <= int(listed)
+    # Versions have no leading zeros. Python refuses to make a number of thousands of digits.
+    is_comparable = version.isdecimal() and listed.isdecimal()
+    return is_comparable and (len(version), version) <= (len(listed), listed)
 
 
 def _page(answer: Answer) -> tuple[list[Object], str, str]:

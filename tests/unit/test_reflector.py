@@ -252,6 +252,25 @@ def test_object_newer_than_a_list_never_is_gone_as_the_list_lacks_it() -> None:
     assert follow(server, lambda told: server.watched, expected=(pod("b", 11),)) == []
 
 
+@pytest.mark.parametrize(
+    ("version", "listed", "is_covered"),
+    [
+        ("9", "10", True),
+        ("10", "10", True),
+        ("10", "9", False),
+        ("11", "10", False),
+        ("1" * 5000, "10", False),
+        ("10", "1" * 5000, True),
+        ("a", "10", False),
+    ],
+    ids=["shorter", "equal", "longer", "greater", "huge", "huge-list", "word"],
+)
+def test_versions_must_be_compared_as_numbers_however_long_they_are(
+    version: str, listed: str, is_covered: bool
+) -> None:
+    assert reflector_module._is_covered(version, listed) is is_covered
+
+
 def test_object_without_the_label_never_is_expected() -> None:
     stranger = pod("b", 7)
     del stranger["metadata"]["labels"][LABEL]
