@@ -83,10 +83,7 @@ class Connection:
         read."""
         if self._plugin is not None:
             authorization = await self._plugin.authorization()
-            if _CONTROL.search(authorization):  # it would give this one again for as long as it is valid
-                await self._plugin.refresh(authorization)
-                authorization = await self._plugin.authorization()
-            return {"Authorization": _sendable(authorization)} if authorization else {}
+            return {"Authorization": authorization} if authorization else {}
         if self._token_file is not None and time.monotonic() - self._read_at_s >= _TOKEN_AGE_S:
             self._token = _sendable(self._token_file.read_text(encoding="utf-8").strip())
             self._read_at_s = time.monotonic()

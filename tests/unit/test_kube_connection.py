@@ -401,7 +401,7 @@ def test_plugin_must_run_again_when_no_header_can_have_its_token(
 ) -> None:
     body = (
         "times = len(open(os.path.dirname(__file__) + '/runs').read())\n"
-        f"status = {{'token': 'good' if times == 3 else 'secret\\nsecret'}}\n"
+        f"status = {{'token': 'good' if times == 2 else 'secret\\nsecret'}}\n"
         f"print(json.dumps({{'apiVersion': {API!r}, 'kind': 'ExecCredential', 'status': status}}))"
     )
     monkeypatch.setattr(plugin_module, "_MOST_OFTEN_S", 0.0)
