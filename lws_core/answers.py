@@ -49,15 +49,15 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
         memory = evolve(memory, deleting=with_bit(memory.deleting, group, False))
     if outcome.ok or (outcome.code == 404 and isinstance(action, Delete | Read)):
         after = _succeed(memory, action, outcome, now_s)
-        if _is_undone(action, outcome.thing):
+        if _is_undone(action, outcome.thing, memory.basis):
             return _wait_out(after, key, action, memory.retries.get(key), now_s)
         return after
     return _fail(memory, key, action, outcome, now_s)
 
 
-def _is_undone(action: Request, thing: Thing | None) -> bool:
+def _is_undone(action: Request, thing: Thing | None, basis: LeaderStatefulSet | None) -> bool:
     """Whether a write has left its object at the resourceVersion at which it should have changed, as nothing
-    of it was stored; or the leader StatefulSet is another than was applied."""
+    of it was stored; or nothing of what was applied to the leader StatefulSet, as it was at `basis`."""
     match action:
         case Apply():
             version = dig(action.manifest, "metadata", "resourceVersion")
@@ -65,17 +65,27 @@ def _is_undone(action: Request, thing: Thing | None) -> bool:
             version = action.resource_version
         case _:
             return False
-    if isinstance(action, Apply) and isinstance(thing, LeaderStatefulSet) and _lacks(thing, action.manifest):
-        return True
+    if isinstance(action, Apply) and isinstance(thing, LeaderStatefulSet) and basis is not None:
+        stored = _stored(thing, action.manifest)
+        if stored != _applied(action.manifest) and stored == _stored(basis, action.manifest):
+            return True
     return thing is not None and version != "" and identity(thing)[3] == version
 
 
-def _lacks(stored: LeaderStatefulSet, applied: FrozenMap[Json]) -> bool:
-    """Whether numbers, labels or annotations that were applied are not what is stored."""
-    numbers = (dig(applied, "spec", "replicas"), dig(applied, "spec", *_PARTITION))
-    labels, annotations = (strings(dig(applied, "metadata", field)) for field in ("labels", "annotations"))
-    kept = labels.items() <= stored.labels.items() and annotations.items() <= stored.annotations.items()
-    return not kept or numbers != (stored.replicas, stored.partition)
+def _applied(manifest: FrozenMap[Json]) -> tuple[object, ...]:
+    """Numbers, labels and annotations of a leader StatefulSet that is applied."""
+    labels, annotations = (strings(dig(manifest, "metadata", field)) for field in ("labels", "annotations"))
+    return dig(manifest, "spec", "replicas"), dig(manifest, "spec", *_PARTITION), labels, annotations
+
+
+def _stored(leaders: LeaderStatefulSet, manifest: FrozenMap[Json]) -> tuple[object, ...]:
+    """What is stored of these."""
+    labels, annotations = (strings(dig(manifest, "metadata", field)) for field in ("labels", "annotations"))
+    kept = [
+        FrozenMap({key: stored[key] for key in applied if key in stored})
+        for applied, stored in ((labels, leaders.labels), (annotations, leaders.annotations))
+    ]
+    return leaders.replicas, leaders.partition, *kept
 
 
 def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, now_s: float) -> Memory:

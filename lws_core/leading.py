@@ -336,7 +336,8 @@ def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tupl
         )
         for index, leader in _leaders(memory, living).items()
     }
-    if statefulset.observed_generation < statefulset.generation:  # too early to look
+    is_early = statefulset.observed_generation < statefulset.generation or _is_under_way(memory, lws)
+    if is_early:  # it may be replaced yet
         return evolve(memory, verified=memory.verified.without(*map(action_key, reads.values()))), ()
     # Who was read is as it was shown from then on, however long the others take.
     left = {index: read for index, read in reads.items() if action_key(read) not in memory.verified}

@@ -312,6 +312,17 @@ def test_write_that_is_undone_never_is_repeated_without_a_pause(cluster: type[Cl
     assert 0 < len(told) < 10
 
 
+def test_write_of_which_a_part_is_undone_never_waits() -> None:
+    """No surge is admitted, and the partition is: the rollout goes on at its pace."""
+    bench = at_rest(a_set({"replicas": 4}, {"size": 1}, rolling={"maxSurge": 1}))
+    bench.cluster.__class__ = Capping
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    began_s = bench.now_s
+    bench.run()
+    assert bench.cluster.leaders.partition == 0
+    assert bench.now_s - began_s < 60.0
+
+
 class Stripping(Cluster):
     """An old CustomResourceDefinition drops status.updatedReplicas; a mutating webhook takes the record of
     recreations away."""

@@ -185,6 +185,34 @@ def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
     assert "Read Pod serve-1" in writes(bench.look())  # seen with the answer, in one look
 
 
+def test_what_a_write_exposes_never_is_read_before_that_write_is_answered() -> None:
+    """Of two released groups one ends while the partition rises; the other may end before that is stored."""
+    rolling = {"maxUnavailable": 0, "maxSurge": 2, "partition": 0}
+    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}, rolling=rolling))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.cluster.ready()
+    bench.watch()
+    while bench.cluster.leaders.partition != 0:
+        for action in bench.look():
+            bench.hear(action)
+    bench.cluster.run_leaders()
+    bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=2)
+    (apply,) = of_type(bench.look(), Apply)
+    bench.cluster.drop("Pod", "serve-1")
+    assert of_type(bench.look(), Read) == []
+    bench.hear(apply)
+    bench.drop_unseen("Pod", "serve-0")
+    bench.cluster.change("StatefulSet", NAME, status__observedGeneration=bench.cluster.leaders.generation)
+    (read,) = of_type(bench.look(), Read)
+    assert writes([read]) == ["Read Pod serve-0"]
+    bench.hear(read)
+    bench.settle()
+    assert (bench.cluster.leaders.replicas, bench.cluster.leaders.partition) == (4, 2)
+
+
 def test_budget_never_is_exceeded_for_a_pod_that_serves_again_unseen() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0
