@@ -375,7 +375,8 @@ class Model:
                 for how, after, debt in self._befalls(kind, state.cluster, now_s):
                     owed = state.owed
                     if debt is not None and self._recreates:
-                        owed = _with_debt(owed, debt if is_sure else Debt(debt.group, 0, 1))
+                        known = is_sure and self._has_seen(state, how)
+                        owed = _with_debt(owed, debt if known else Debt(debt.group, 0, 1))
                     yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
             memory = self._remember(self.started(state))
@@ -384,6 +385,17 @@ class Model:
                 yield Move(("the controller starts anew",), anew, "fault")
         if "request" in self.faults and state.sends:
             yield from self._lose(left)
+
+    def _has_seen(self, state: State, how: Label) -> bool:
+        """Whether the controller has seen what is harmed: it cannot miss what it never saw."""
+        kind, name = ("Pod", how[1]) if " " not in how[1] else how[1].split(" ")
+        harmed = self.world(state).store.get(kind, self.namespace, name)
+        memory = self.memory(state)
+        groups = (memory.groups.get(index).group for index in indexes(memory.known))
+        things = (thing for group in groups for thing in (group.leader, group.statefulset, *group.workers))
+        return harmed is not None and any(
+            thing is not None and thing.uid == uid_of(harmed) for thing in things
+        )
 
     def _lose(self, left: State) -> Iterator[Move]:
         """The first request fails, comes without its answer, or twice."""

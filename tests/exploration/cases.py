@@ -210,7 +210,7 @@ def bounded() -> list[Case]:
 
 
 def every_order() -> list[Case]:
-    """Every order of events of larger sets, and of more edits: some hundred thousands of states at most."""
+    """Every order of events of larger sets, and of more edits: up to four million states each."""
     cases = []
     for gate in (False, True):
         rollout = Scope(gate=gate, edits=("template",), slack=None)

@@ -100,6 +100,23 @@ def test_budget_that_is_too_wide_must_be_found_the_shortest_way() -> None:
     assert again.check == finding.check
 
 
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_end_of_a_member_must_be_held_against_the_controller_only_if_it_was_seen(is_seen: bool) -> None:
+    """A worker that is killed and made again between two looks: nothing tells the second from the first."""
+    model = Scope(faults=("member",), fault_count=1, slack=None).model(Shape(replicas=1, size=2).manifest)
+    state = model.first(1)
+    while not any(move.label == ("kill", "serve-0-1") for move in model.moves(state)):
+        wanted = ("look", "send", "sync", "ready", "collect")
+        state = min(
+            (move for move in model.moves(state) if move.kind == "step" and move.label[0] in wanted),
+            key=lambda move: (wanted.index(move.label[0]), move.label),
+        ).after
+    if is_seen:
+        state = next(move.after for move in model.moves(state) if move.label == ("look",))
+    (kill,) = (move for move in model.moves(state) if move.label == ("kill", "serve-0-1"))
+    assert [(debt.sure, debt.chance) for debt in kill.after.owed] == [(1, 0) if is_seen else (0, 1)]
+
+
 def test_way_to_another_end_must_be_found_and_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers' StatefulSet tells how many leaders there have been."""
     plan_module = import_module("lws_core.plan")
