@@ -113,9 +113,9 @@ class Memory:
     decided and not yet recorded in the cluster, by group index), unrecorded (those that are carried out
     without a record, as it is refused), recorded (those that are in the cluster), verified (when
     pods and StatefulSets were last read, by action_key; epoch seconds; what is long ago is left out),
-    exposed (groups that served when a new template was written, and that the StatefulSet controller may have
-    replaced before by the one until then), taken (the resourceVersion of the leader StatefulSet at which its
-    template was last applied as it was, before a new one).
+    exposed (groups that served when a new template was written, or a higher partition, and that the
+    StatefulSet controller may have replaced before by what was until then), taken (the resourceVersion of the
+    leader StatefulSet at which its template was last applied as it was, before a new one).
 
     What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
