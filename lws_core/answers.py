@@ -20,7 +20,6 @@ from .sights import Gone, Outcome, Thing
 from .values import EMPTY, FrozenMap, Json, dig, evolve, strings
 from .view import find, group_of, identity, lose, see, see_node, see_pod
 
-_PARTITION: Final = ("updateStrategy", "rollingUpdate", "partition")
 _UNCHANGED_UID: Final = "metadata.uid"
 _REFUSALS: Final = frozenset({400, 403, 404, 405, 406, 413, 415, 422})
 UNDONE: Final = "what is written is not stored: something, such as a mutating webhook, undoes it"
@@ -66,26 +65,24 @@ def _is_undone(action: Request, thing: Thing | None, basis: LeaderStatefulSet | 
         case _:
             return False
     if isinstance(action, Apply) and isinstance(thing, LeaderStatefulSet) and basis is not None:
-        stored = _stored(thing, action.manifest)
-        if stored != _applied(action.manifest) and stored == _stored(basis, action.manifest):
+        pairs = _applied_and_stored(action.manifest, thing)
+        lacks = any(applied != stored for applied, stored in pairs)
+        if lacks and pairs == _applied_and_stored(action.manifest, basis):
             return True
     return thing is not None and version != "" and identity(thing)[3] == version
 
 
-def _applied(manifest: FrozenMap[Json]) -> tuple[object, ...]:
-    """Numbers, labels and annotations of a leader StatefulSet that is applied."""
-    labels, annotations = (strings(dig(manifest, "metadata", field)) for field in ("labels", "annotations"))
-    return dig(manifest, "spec", "replicas"), dig(manifest, "spec", *_PARTITION), labels, annotations
-
-
-def _stored(leaders: LeaderStatefulSet, manifest: FrozenMap[Json]) -> tuple[object, ...]:
-    """What is stored of these."""
-    labels, annotations = (strings(dig(manifest, "metadata", field)) for field in ("labels", "annotations"))
-    kept = [
-        FrozenMap({key: stored[key] for key in applied if key in stored})
-        for applied, stored in ((labels, leaders.labels), (annotations, leaders.annotations))
+def _applied_and_stored(manifest: FrozenMap[Json], leaders: LeaderStatefulSet) -> list[tuple[object, object]]:
+    """Numbers, labels and annotations of a leader StatefulSet that is applied, each beside what is stored."""
+    partition = dig(manifest, "spec", "updateStrategy", "rollingUpdate", "partition")
+    pairs: list[tuple[object, object]] = [
+        (dig(manifest, "spec", "replicas"), leaders.replicas),
+        (partition, leaders.partition),
     ]
-    return leaders.replicas, leaders.partition, *kept
+    for field, stored in (("labels", leaders.labels), ("annotations", leaders.annotations)):
+        applied = strings(dig(manifest, "metadata", field))
+        pairs += [(value, stored.get(key)) for key, value in applied.items()]
+    return pairs
 
 
 def _wait_out(memory: Memory, key: str, action: Request, before: Retry | None, now_s: float) -> Memory:

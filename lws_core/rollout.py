@@ -137,8 +137,10 @@ def decide(budget: Budget, position: Position, groups: Groups, *, writes_templat
     decision = _decide(budget, position, groups, writes_template)
     if writes_template:
         return decision
-    while decision.replicas < position.replicas and held_back(position, decision, groups) & ~groups.exposed:
-        groups = attrs.evolve(groups, exposed=groups.exposed | held_back(position, decision, groups))
+    while decision.replicas < position.replicas and (
+        withdrawn := held_back(position, decision, groups) & ~groups.exposed
+    ):
+        groups = attrs.evolve(groups, exposed=groups.exposed | withdrawn)
         decision = _decide(budget, position, groups, writes_template)
     return decision
 

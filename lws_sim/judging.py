@@ -209,8 +209,11 @@ def judge_pause(memory: Memory, actions: tuple[Action, ...], now_s: float) -> tu
     if not all(isinstance(action, PatchStatus | Emit) for action in actions):
         return ()
     case = _Case(lws, statefulset, memory, now_s)
-    outdated, partition = case.outdated(case.key), statefulset.partition
+    partition = statefulset.partition
     exposed = case.exposed(case.key, partition, statefulset.replicas)
+    if not exposed:
+        return ()
+    outdated = case.outdated(case.key)
     spare = max(0, len(case.ready) - case.limits.floor)
     kept = set(
         itertools.takewhile(lambda i: case.can_be_held(i, outdated), range(partition, statefulset.replicas))

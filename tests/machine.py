@@ -444,6 +444,12 @@ class Bench:
         answer = self.cluster.answer(action) if outcome is None else outcome
         self.memory = controller.observe(self.memory, Answered(action, answer), self.now_s)
 
+    def look_until(self, partition: int) -> None:
+        """Carry out what is wanted until leaders are released down to there; none of them goes yet."""
+        while self.cluster.leaders.partition != partition:
+            for action in self.look():
+                self.hear(action)
+
     def settle(self, limit: int = 50) -> list[Action]:
         """Carry out what the controller wants until it wants nothing more; all that it wanted."""
         done: list[Action] = []

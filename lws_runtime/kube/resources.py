@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 
@@ -45,12 +45,20 @@ def path_of(ref: Ref, subresource: str = "") -> str:
     return RESOURCES[ref.kind].path(ref.namespace, ref.name, subresource)
 
 
-def shown_in(body: Any, kind: str, name: str) -> dict[str, Any] | None:
-    """The body of an answer, if it is this object as an API server stores it; else None: a page of a gateway
+def is_object(body: Any, kind: str) -> TypeGuard[dict[str, Any]]:
+    """Whether the body of an answer is an object of a kind, as an API server stores it: a page of a gateway
     may have status 200 and be a JSON object too."""
     if not isinstance(body, dict) or body.get("kind") != kind:
-        return None
+        return False
     metadata = body.get("metadata")
-    if not isinstance(metadata, dict) or metadata.get("name") != name:
+    return isinstance(metadata, dict) and all(
+        isinstance(metadata.get(field), str) for field in ("name", "resourceVersion")
+    )
+
+
+def shown_in(body: Any, kind: str, name: str) -> dict[str, Any] | None:
+    """The body of an answer, if it is this object; else None."""
+    if not is_object(body, kind):
         return None
-    return body if metadata.get("resourceVersion") else None
+    metadata = body["metadata"]
+    return body if metadata["name"] == name and metadata["resourceVersion"] else None

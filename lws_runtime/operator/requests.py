@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
-
 import attrs
 import orjson
 
-from lws_core import actions
 from lws_core.actions import (
     Action,
     Apply,
@@ -25,7 +22,7 @@ from lws_core.sights import Outcome
 from lws_core.spec import LeaderWorkerSet
 from lws_core.values import EMPTY, FrozenMap, Labels, as_go_writes
 from lws_runtime.kube.client import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Answer
-from lws_runtime.kube.resources import RESOURCES, path_of
+from lws_runtime.kube.resources import RESOURCES, is_object, path_of
 
 _MANAGER = {"fieldManager": FIELD_MANAGER}
 
@@ -83,19 +80,9 @@ def outcome_of(action: Action, answer: Answer, set_name: str, known: LeaderWorke
     if isinstance(action, Emit):
         return Outcome(answer.code)
     body = answer.json()
-    if _is_object(body, action):
+    if is_object(body, action.ref.kind):
         return Outcome(answer.code, read(body, set_name, known))
     if isinstance(action, Delete) and isinstance(body, dict):  # it may be answered by a Status
         return Outcome(answer.code)
     # As of a proxy that answers in the server's place: nobody knows what was done.
     return Outcome(0, None, "the answer makes no sense")
-
-
-def _is_object(body: Any, action: actions.Request) -> TypeGuard[dict[str, Any]]:
-    """Whether an answer holds the object itself."""
-    if not isinstance(body, dict) or body.get("kind") != action.ref.kind:
-        return False
-    metadata = body.get("metadata")
-    return isinstance(metadata, dict) and all(
-        isinstance(metadata.get(field), str) for field in ("name", "resourceVersion")
-    )

@@ -108,6 +108,10 @@ class Debt(NamedTuple):
 Owed: TypeAlias = tuple[Debt, ...]
 
 
+_Befallen: TypeAlias = tuple[Label, int, Debt | None, str]
+"""What befalls an object: how, the cluster after it, what a group is owed for it, and the object's UID."""
+
+
 class State(NamedTuple):
     """Where everything stands. The numbers index what the model has met.
 
@@ -200,7 +204,7 @@ class Model:
         self._carried: dict[tuple[int, int, float], tuple[int, int]] = {}
         self._heard: dict[tuple[int, int, int, float], int] = {}
         self._stirred: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
-        self._befallen: dict[tuple[str, int, float], tuple[tuple[Label, int, Debt | None], ...]] = {}
+        self._befallen: dict[tuple[str, int, float], tuple[_Befallen, ...]] = {}
         self._lineages: dict[Lineage, Lineage] = {}
         self._ready: dict[int, frozenset[int]] = {}
         self._shown: dict[int, dict[tuple[str, str], Thing]] = {}
@@ -372,10 +376,10 @@ class Model:
         is_sure = set(standing) <= {"n", "o"}  # before all have started, what ends may count for nothing
         for kind in _HARMS if not self._is_late(state) else ():
             if kind in self.faults:
-                for how, after, debt in self._befalls(kind, state.cluster, now_s):
+                for how, after, debt, harmed in self._befalls(kind, state.cluster, now_s):
                     owed = state.owed
                     if debt is not None and self._recreates:
-                        known = is_sure and self._has_seen(state, how)
+                        known = is_sure and self._has_seen(state, harmed)
                         owed = _with_debt(owed, debt if known else Debt(debt.group, 0, 1))
                     yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
@@ -386,16 +390,12 @@ class Model:
         if "request" in self.faults and state.sends:
             yield from self._lose(left)
 
-    def _has_seen(self, state: State, how: Label) -> bool:
-        """Whether the controller has seen what is harmed: it cannot miss what it never saw."""
-        kind, name = ("Pod", how[1]) if " " not in how[1] else how[1].split(" ")
-        harmed = self.world(state).store.get(kind, self.namespace, name)
+    def _has_seen(self, state: State, harmed: str) -> bool:
+        """Whether the controller has seen what is harmed (its UID): it cannot miss what it never saw."""
         memory = self.memory(state)
         groups = (memory.groups.get(index).group for index in indexes(memory.known))
         things = (thing for group in groups for thing in (group.leader, group.statefulset, *group.workers))
-        return harmed is not None and any(
-            thing is not None and thing.uid == uid_of(harmed) for thing in things
-        )
+        return any(thing is not None and thing.uid == harmed for thing in things)
 
     def _lose(self, left: State) -> Iterator[Move]:
         """The first request fails, comes without its answer, or twice."""
@@ -414,14 +414,14 @@ class Model:
         ):
             yield Move((how, words), self._counted(now._replace(sends=rest)), "fault")
 
-    def _befalls(self, kind: str, number: int, now_s: float) -> tuple[tuple[Label, int, Debt | None], ...]:
-        """What can befall objects of a cluster: how, the cluster after it, and what a group is owed."""
+    def _befalls(self, kind: str, number: int, now_s: float) -> tuple[_Befallen, ...]:
+        """What can befall objects of a cluster."""
         key = (kind, number, now_s)
         if key not in self._befallen:
             world = self._worlds[number]
             self._befallen[key] = tuple(
-                (how, self._settle(cluster.write(world, store)), debt)
-                for how, store, debt in _HARMS[kind](world.store, self.name, now_s)
+                (how, self._settle(cluster.write(world, store)), debt, harmed)
+                for how, store, debt, harmed in _HARMS[kind](world.store, self.name, now_s)
             )
         return self._befallen[key]
 
@@ -729,7 +729,7 @@ def _with_debt(owed: Owed, more: Debt) -> Owed:
     return tuple(debt for _, debt in sorted(debts.items()) if debt.sure or debt.chance)
 
 
-_Harm: TypeAlias = tuple[Label, Store, Debt | None]
+_Harm: TypeAlias = tuple[Label, Store, Debt | None, str]
 
 
 def _hurts(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
@@ -737,13 +737,13 @@ def _hurts(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
     anyway, be it noticed or not."""
     for pod in store.all("Pod"):
         if not terminating(pod) and dig(pod, "status", "phase") == "Running":
-            group, leads = _leader_of(store, pod), _leads(pod)
+            group, leads, uid = _leader_of(store, pod), _leads(pod), uid_of(pod)
             failure = Debt(group, 1, 0) if group else None
-            yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), failure
+            yield ("restart", name_of(pod)), kubelet.restart_container(store, pod, now_s), failure, uid
             killed = api.delete(store, key_of(pod), now_s, grace_s=0)[0]
-            yield ("kill", name_of(pod)), killed, None if leads else failure
+            yield ("kill", name_of(pod)), killed, None if leads else failure, uid
             evicted = kubelet.fail(store, pod, "Evicted", now_s)
-            yield ("evict", name_of(pod)), evicted, Debt(group, 0, 1) if leads and group else failure
+            yield ("evict", name_of(pod)), evicted, Debt(group, 0, 1) if leads and group else failure, uid
 
 
 def _falls(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
@@ -755,7 +755,7 @@ def _falls(store: Store, _: str, now_s: float) -> Iterator[_Harm]:
             assert fallen is not None
             notes = as_map(meta(fallen).get("annotations")).with_(cluster.LOAD, "never")
             after, _obj = after.replace(fallen, with_meta(fallen, annotations=notes))
-            yield ("fall", name_of(pod)), after, None
+            yield ("fall", name_of(pod)), after, None, uid_of(pod)
 
 
 def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[_Harm]:
@@ -767,7 +767,7 @@ def _deletions(store: Store, set_name: str, now_s: float) -> Iterator[_Harm]:
                 after, _ = api.delete(store, key_of(obj), now_s)
                 group = _leader_of(store, obj) if kind == "StatefulSet" else ""
                 ends = Debt(group, 1, 0) if group else None
-                yield ("delete by hand", f"{kind} {name_of(obj)}"), after, ends
+                yield ("delete by hand", f"{kind} {name_of(obj)}"), after, ends, uid_of(obj)
 
 
 _HARMS: Final = {"member": _hurts, "stuck": _falls, "object": _deletions}

@@ -261,5 +261,11 @@ def wide() -> list[Case]:
                     Case("two faults", shape, attrs.evolve(failing, edit_count=1, fault_count=2)),
                     Case("late, wide", shape, attrs.evolve(rollout, edit_count=1, slack=3)),
                 ]
-    order = sorted(cases, key=lambda case: (case.scope.fault_count, case.shape.replicas * case.shape.size))
-    return sorted(order, key=lambda case: case.scope.slack is not None)
+    return sorted(
+        cases,
+        key=lambda case: (
+            case.scope.slack is not None,
+            case.scope.fault_count,
+            case.shape.replicas * case.shape.size,
+        ),
+    )

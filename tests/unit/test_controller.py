@@ -441,9 +441,7 @@ def test_leaders_always_are_held_back_and_added_at_once_whatever_may_have_gone_u
     bench = at_rest(a_set({"replicas": 1}, {"size": 1}))
     bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
     for partition in (1, 0):
-        while bench.cluster.leaders.partition != partition:
-            for action in bench.look():
-                bench.hear(action)
+        bench.look_until(partition)
     bench.edit(spec__replicas=2)
     assert bench.cluster.leaders.observed_generation < bench.cluster.leaders.generation
     fresh = controller.begin(bench.cluster.things(), bench.now_s)

@@ -35,6 +35,22 @@ def fallen(*names: str) -> Bench:
     return bench
 
 
+def releasing_the_last(rolling: dict[str, Any]) -> Bench:
+    """Two groups, the upper one replaced. Leader 0 may go now; as far as is known it has not."""
+    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}, rolling=rolling))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.settle()
+    bench.cluster.replace_leader()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.watch()
+    bench.look_until(partition=0)
+    return bench
+
+
 def test_old_group_never_counts_as_broken_before_its_time() -> None:
     bench = fallen("serve-0-1")
     bench.settle()
@@ -67,9 +83,7 @@ def test_leaders_that_the_template_before_has_exposed_always_are_read_before_oth
     bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
     bench.settle()
     bench.cluster.run_leaders()
-    while bench.cluster.leaders.partition != 2:
-        for action in bench.look():
-            bench.hear(action)  # leader 2 may go now; as far as is known it has not
+    bench.look_until(partition=2)  # leader 2 may go now; as far as is known it has not
     bench.edit(spec__leaderWorkerTemplate__workerTemplate=THIRD)
     bench.settle()
     assert (bench.cluster.leaders.partition, bench.memory.exposed) == (3, 0b100)
@@ -92,9 +106,7 @@ def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_expos
         bench.cluster.run_leaders()
     bench.cluster.ready()
     bench.watch()
-    while bench.cluster.leaders.partition != 0:
-        for action in bench.look():
-            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    bench.look_until(partition=0)  # leader 0 may go now; as far as is known it has not
     assert (bench.cluster.leaders.replicas, bench.memory.summary.ready) == (4, 0b11111)
     bench.edit(spec__replicas=1, spec__leaderWorkerTemplate__workerTemplate=before)
     for action in bench.look():
@@ -104,20 +116,7 @@ def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_expos
 
 def test_surge_never_is_returned_for_a_leader_that_the_partition_before_has_exposed() -> None:
     """The user keeps group 0 just as it was released, and the StatefulSet controller may be replacing it."""
-    rolling = {"maxUnavailable": 0, "maxSurge": 1, "partition": 0}
-    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}, rolling=rolling))
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.cluster.ready()
-    bench.settle()
-    bench.cluster.replace_leader()
-    bench.cluster.run_leaders()
-    bench.cluster.ready()
-    bench.watch()
-    while bench.cluster.leaders.partition != 0:
-        for action in bench.look():
-            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    bench = releasing_the_last({"maxUnavailable": 0, "maxSurge": 1})
     bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=1)
     for action in bench.look():
         bench.hear(action)
@@ -133,18 +132,7 @@ def test_surge_never_is_returned_for_a_leader_that_the_partition_before_has_expo
 
 def test_template_never_counts_on_a_leader_that_a_partition_before_it_has_held_back() -> None:
     """Group 0 is released, then kept by the user, and may be gone when the third template comes."""
-    bench = at_rest(a_set({"replicas": 2}, template={"size": 1}))
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.settle()
-    bench.cluster.replace_leader()
-    bench.cluster.run_leaders()
-    bench.cluster.ready()
-    bench.watch()
-    while bench.cluster.leaders.partition != 0:
-        for action in bench.look():
-            bench.hear(action)  # leader 0 may go now; as far as is known it has not
+    bench = releasing_the_last({"maxUnavailable": 1, "maxSurge": 0})
     bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=1)
     bench.settle()
     assert (bench.cluster.leaders.partition, bench.memory.exposed) == (1, 0b1)
@@ -166,9 +154,7 @@ def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
     bench.settle()
     bench.cluster.run_leaders()
     bench.cluster.ready()
-    while bench.cluster.leaders.partition != 1:
-        for action in bench.look():
-            bench.hear(action)
+    bench.look_until(partition=1)
     bench.cluster.run_leaders()
     (delete,) = of_type(bench.look(), Delete)
     bench.hear(delete, Outcome(409, message="the object has been modified"))
@@ -195,9 +181,7 @@ def test_what_a_write_exposes_never_is_read_before_that_write_is_answered() -> N
     bench.settle()
     bench.cluster.ready()
     bench.watch()
-    while bench.cluster.leaders.partition != 0:
-        for action in bench.look():
-            bench.hear(action)
+    bench.look_until(partition=0)
     bench.cluster.run_leaders()
     bench.edit(spec__rolloutStrategy__rollingUpdateConfiguration__partition=2)
     (apply,) = of_type(bench.look(), Apply)
