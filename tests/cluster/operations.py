@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 from client import APPLY, MERGE, Manifest, Refused
@@ -38,6 +38,9 @@ from lws_sim.cluster.store import (
     with_meta,
 )
 from lws_sim.world import Sync, Timing, World, advance, new_world, next_timer_s, perform, tasks, write
+
+Key: TypeAlias = tuple[str, str]
+"""Kind and name of an object."""
 
 REST_S: Final = 60.0
 BACK_OFF_S: Final = 1000.0  # the longest of the StatefulSet controller, that nothing cuts short
@@ -436,6 +439,8 @@ class Author:
         chosen = pick.sample(able, pick.choice((0, 1, 1, 1, 2)))
         if len(chosen) > 1:
             chosen = [one for one in chosen if model.get(*one) is not None]
+        if _races(model, (kind, name), chosen):
+            chosen = []
         return tuple((k, n, pick.random() < 0.5 or _is_kept(model.get(k, n))) for k, n in chosen)
 
 
@@ -448,6 +453,23 @@ def _may_keep(model: Model, obj: Object) -> bool:
     lets go of it and looks at a dependent that does not block it in any order; one that is later stays."""
     references = [ref for kind in KINDS for one in model.all(kind) for ref in owners(one)]
     return all(ref.get("blockOwnerDeletion") is True for ref in references if ref["uid"] == uid_of(obj))
+
+
+def _races(model: Model, key: Key, chosen: list[Key]) -> bool:
+    """Whether something would then have an owner that belongs to another of its owners. Where that one is
+    deleted in the foreground the collector looks at both in any order, and cuts a reference or does not."""
+    objects = {(kind, name_of(one)): one for kind in KINDS for one in model.all(kind)}
+    keys = {uid_of(one): at for at, one in objects.items()}
+    above = {
+        at: {keys[ref["uid"]] for ref in owners(one) if ref["uid"] in keys} for at, one in objects.items()
+    }
+    above[key] = set(chosen)
+    return any(_belongs(above, at, other) for found in above.values() for at in found for other in found)
+
+
+def _belongs(above: Mapping[Key, set[Key]], at: Key, other: Key) -> bool:
+    """Whether one object is below another. There is no circle among owners."""
+    return any(one == other or _belongs(above, one, other) for one in above.get(at, ()))
 
 
 def _pairs(words: tuple[str, ...]) -> list[tuple[str, str]]:
