@@ -74,7 +74,7 @@ def stall_of(memory: Memory, now_s: float) -> Stall | None:
     if now_s - memory.progress_at_s < deadline_s:
         return None
     waits = waits_in_words(memory.decision.reason, memory.decision.groups)
-    troubles = _words([_text(trouble) for trouble in memory.troubles.values()])
+    troubles = _words([_text(trouble) for trouble in _troubles(memory)])
     message = f"no progress for {deadline_s:g} s: {waits}" + (f" ({troubles})" if troubles else "")
     return Stall("ProgressDeadlineExceeded", message)
 
@@ -124,11 +124,11 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
     found: dict[names.StallReason, list[str]] = {}
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
-    for retry in memory.retries.values():
+    for retry in sorted(memory.retries.values(), key=_place):  # they fail, and are tried, in any order
         if (retry.refused and _is_told(memory, retry, now_s)) or _fails_for_long(retry):
             text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
             found.setdefault("APIRefused", []).append(text)
-    for trouble in memory.troubles.values():
+    for trouble in _troubles(memory):
         reason = _reason(trouble)
         if reason is not None:
             found.setdefault(reason, []).append(_text(trouble))
@@ -136,6 +136,18 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
         if reason in found:
             return Stall(reason, _words(found[reason]))
     return None
+
+
+def _place(retry: Retry) -> tuple[str, str, int, str]:
+    """Where a request stands among others: by the kind of its object, its index and its name."""
+    ref = retry.action.ref
+    parent, ordinal = names.parent_and_ordinal(ref.name)
+    return ref.kind, parent, -1 if ordinal is None else ordinal, ref.name
+
+
+def _troubles(memory: Memory) -> list[Trouble | Hold]:
+    """What keeps groups, by their index."""
+    return [memory.troubles[index] for index in sorted(memory.troubles, key=int)]
 
 
 def _reason(trouble: Trouble | Hold) -> names.StallReason | None:

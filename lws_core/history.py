@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from .evidence import find_evidence, members_of
-from .observed import Group
+from .observed import Group, owned_by
 from .summary import GroupState, is_member
 from .values import EMPTY, FrozenMap
 
@@ -31,7 +31,8 @@ class History:
     fail, has a leader. `ailing_since_s`: when the group fell, if it was not well for CALM_S on end since;
     kept for the next leader too, and forgotten only at the next fall. Both times begin anew with a leader, as
     members may take long to end, and it loads from then on; `reloads`: one has come since the group fell, and
-    with later ones they do not."""
+    with later ones they do not. `bare`: they began so with this leader, and will once more with the
+    StatefulSet of its workers, which has not come yet."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
@@ -45,6 +46,7 @@ class History:
     absent_since_s: float | None = None
     ailing_since_s: float | None = None
     reloads: bool = False
+    bare: bool = False
 
 
 def remember(
@@ -76,13 +78,16 @@ def remember(
             absent_since_s=_first(history.absent_since_s, now_s),
         )
     was_ready = history.ready_since_s is not None and history.unready_since_s is None
+    joined = group.statefulset is not None and owned_by(group.statefulset.owner, leader.uid)
+    begins = history.bare and joined
     if leader.uid != history.leader_uid:
         was_ready = False
-        if not state.ready and not reloads:
-            unready_since_s = now_s
-            if ailing_since_s is not None:
-                ailing_since_s, reloads = now_s, True
-        history = History(leader_uid=leader.uid)
+        begins = not state.ready and not reloads
+        history = History(leader_uid=leader.uid, bare=begins)
+    if begins:
+        unready_since_s = now_s
+        if ailing_since_s is not None:
+            ailing_since_s, reloads = now_s, True
     if (alone and state.ready) or (after_start and not history.started):
         history = attrs.evolve(history, members=EMPTY, lost="")
     members, lost = history.members, history.lost
@@ -110,6 +115,7 @@ def remember(
         absent_since_s=None,
         ailing_since_s=ailing_since_s,
         reloads=reloads,
+        bare=history.bare and not joined,
     )
     return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 

@@ -156,7 +156,8 @@ def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
     """From when on groups that stay unready or are to be recreated, and are outdated, count as broken (epoch
     seconds): a while after that began, and after pods that terminate should have ended. One that has come
-    and gone for long counts so soon after it has gone again."""
+    and gone for long counts so soon after it has gone again. One whose workers are yet to be made has
+    had no time so far."""
     after_s = memory.options.broken_after_s
     for index in indexes(unready & memory.known):
         record = memory.groups.get(index)
@@ -164,6 +165,8 @@ def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, 
         began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
         if not began:
             continue  # it is well, and its leader is being deleted
+        if _begins(memory, index):
+            continue
         pods = record.group.workers if leader is None else (leader, *record.group.workers)
         since_s = max([min(began), *(pod.deletion_s for pod in pods if pod.deletion_s is not None)])
         at_s = since_s + after_s
@@ -174,6 +177,13 @@ def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, 
     for groups, since_s in memory.unseen:
         if groups & unready:
             yield groups & unready, since_s + after_s
+
+
+def _begins(memory: Memory, index: int) -> bool:
+    """Whether the workers' StatefulSet of a group is yet to be created, and is not refused."""
+    assert memory.lws is not None
+    retry = memory.retries.get(f"Create StatefulSet {names.leader_name(memory.lws.name, index)}")
+    return bool(memory.beginning >> index & 1) and (retry is None or not retry.refused)
 
 
 def _may_be_broken(lws: LeaderWorkerSet, view: SetView) -> GroupSet:

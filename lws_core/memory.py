@@ -105,8 +105,8 @@ class Memory:
 
     Derived from it, and kept up to date: summary, lineage (None: to be traced again), dirty (groups that
     await a look), decision (the rollout's last), troubles (by group index, what keeps a group from its
-    children), doomed (groups that are to be recreated, now or after their back-off), foreign (objects that
-    stand in the way of the set's own).
+    children), doomed (groups that are to be recreated, now or after their back-off), beginning (groups whose
+    workers' StatefulSet is yet to be created), foreign (objects that stand in the way of the set's own).
 
     What the view cannot tell: remembered (records of revisions seen, by key), digest (of the leader template
     that our own last write left), written (replicas and partition that it left), recreating (recreations
@@ -153,6 +153,7 @@ class Memory:
     decision: Decision | None = None
     troubles: FrozenMap[Trouble | Hold] = EMPTY
     doomed: GroupSet = 0
+    beginning: GroupSet = 0
     foreign: tuple[Trouble, ...] = ()
 
     remembered: FrozenMap[FrozenMap[Json]] = EMPTY

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from . import names
-from .actions import Delete, Read, Ref, Request
+from .actions import Create, Delete, Read, Ref, Request
 from .bits import indexes, with_bit
-from .diff import diff_group, recreate_group
+from .diff import Change, diff_group, recreate_group
 from .history import remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
@@ -70,7 +70,7 @@ def _tend_group(
     if trouble is not None and trouble.node and trouble.node not in memory.nodes:
         actions.append(Read(Ref("Node", "", trouble.node), trouble.message))
     wake_at_s = min((at_s for at_s in wakes if at_s is not None), default=None)
-    memory = _note(memory, index, plan, trouble or hold, wake_at_s)
+    memory = _note(memory, index, plan, change, trouble or hold, wake_at_s)
     return memory, tuple(actions)
 
 
@@ -159,7 +159,12 @@ def _release(lws: LeaderWorkerSet, record: Record, trouble: Trouble) -> tuple[Re
 
 
 def _note(
-    memory: Memory, index: int, plan: GroupPlan, trouble: Trouble | Hold | None, wake_at_s: float | None
+    memory: Memory,
+    index: int,
+    plan: GroupPlan,
+    change: Change,
+    trouble: Trouble | Hold | None,
+    wake_at_s: float | None,
 ) -> Memory:
     """What the group waits for, until when, and a recreation that is to be recorded first."""
     key = str(index)
@@ -171,5 +176,12 @@ def _note(
     is_doomed = isinstance(plan.restart, Recreate) or (
         isinstance(plan.restart, Hold) and plan.restart.reason == "BackOff"
     )
-    doomed = with_bit(memory.doomed, index, is_doomed)
-    return evolve(memory, troubles=troubles, wakes=wakes, recreating=recreating, doomed=doomed)
+    begins = any(isinstance(one, Create) and one.ref.kind == "StatefulSet" for one in change.actions)
+    return evolve(
+        memory,
+        troubles=troubles,
+        wakes=wakes,
+        recreating=recreating,
+        doomed=with_bit(memory.doomed, index, is_doomed),
+        beginning=with_bit(memory.beginning, index, begins),
+    )

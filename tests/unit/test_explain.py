@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
@@ -7,7 +8,7 @@ import pytest
 from machine import START_S, live, statefulset
 
 from lws_core import names
-from lws_core.actions import Create
+from lws_core.actions import Create, Delete, Ref
 from lws_core.bits import below, members
 from lws_core.errors import FieldError
 from lws_core.evidence import Evidence
@@ -115,6 +116,25 @@ def test_most_urgent_trouble_always_is_the_one_that_is_told() -> None:
         "RecreationBackOff: pod serve-1-1 restarted; its group was recreated 2 times in a row and waits "
         "before the next",
     ]
+
+
+def test_refusals_and_troubles_always_are_told_by_index_whatever_came_first() -> None:
+    """So the condition, and the event, stay as they are while requests are tried again in any order."""
+    refused = {
+        name: attrs.evolve(
+            REFUSED, action=Delete(Ref("Pod", "default", name), "uid", "1", "Background", "why")
+        )
+        for name in ("serve-10", "serve-9", "serve-x", "serve-2")
+    }
+    told = explain(memory(retries=FrozenMap(refused)), START_S).text
+    assert re.findall(r"Pod serve-(\w+)", told) == ["x", "2", "9", "10"]
+    lost = {index: Trouble("NodeLost", f"node {index} is lost") for index in ("10", "9", "2")}
+    told = explain(memory(troubles=FrozenMap(lost)), START_S).text
+    assert told == "NodeLost: node 2 is lost; node 9 is lost; node 10 is lost"
+    late = {index: Trouble("NoNode", f"pod {index} has no node") for index in ("10", "9")}
+    stall = stall_of(memory(troubles=FrozenMap(late), decision=WAITING, progress_at_s=START_S), START_S + 600)
+    assert stall is not None
+    assert stall.message.endswith("(pod 9 has no node; pod 10 has no node)")
 
 
 def test_first_refusal_always_waits_for_the_answers_to_what_was_sent_with_it() -> None:

@@ -6,7 +6,7 @@ import attrs
 from machine import LEADERS_UID, group, leader, worker, workers
 
 from lws_core.history import History, remember
-from lws_core.observed import Group
+from lws_core.observed import Group, Owner
 from lws_core.summary import group_state
 from lws_core.values import FrozenMap
 
@@ -148,6 +148,24 @@ def test_first_leader_after_a_fall_always_has_the_whole_time_to_load_and_no_late
     well = seen(ready, pods_since(1000.0, 1000.0), now_s=1400.0)
     gone = seen(well, Group(0), now_s=1500.0)
     assert seen(gone, group(0, uid="fourth", ready=False), now_s=1600.0).unready_since_s == 1600.0
+
+
+def test_group_always_has_the_whole_time_to_load_from_its_workers_on() -> None:
+    """The leader may wait for them for long: what is in their way, or is late, is no fault of the group."""
+    old = group(0, uid="next", ready=False)  # its workers are those of the leader before
+    lone = attrs.evolve(old, statefulset=None, workers=())
+    whole = attrs.evolve(old, statefulset=workers(0, owner=Owner("Pod", "serve-0", "next")))
+    fallen = seen(seen(History(), group(0)), with_worker(ready=False), now_s=5.0)
+    waiting = seen(seen(fallen, lone, now_s=30.0), lone, now_s=900.0)
+    assert (waiting.unready_since_s, waiting.ailing_since_s) == (30.0, 30.0)
+    assert seen(waiting, old, now_s=900.0).unready_since_s == 30.0
+    loading = seen(waiting, whole, now_s=1000.0)
+    assert (loading.unready_since_s, loading.ailing_since_s) == (1000.0, 1000.0)
+    # Only the first time, and only with the first leader since the group fell.
+    assert seen(seen(loading, lone, now_s=1010.0), whole, now_s=1020.0).unready_since_s == 1000.0
+    other = attrs.evolve(group(0, ready=False), statefulset=None, workers=())
+    again = seen(seen(loading, other, now_s=1030.0), group(0, ready=False), now_s=1040.0)
+    assert (again.unready_since_s, again.ailing_since_s) == (1000.0, 1000.0)
 
 
 def test_failing_time_always_begins_with_the_first_evidence_and_ends_with_it() -> None:

@@ -306,6 +306,28 @@ def test_group_that_waits_for_its_recreation_never_counts_as_ready_but_may_as_br
 
 
 @pytest.mark.parametrize(
+    ("code", "broken"), [(0, 0b000), (500, 0b000), (503, 0b000), (403, 0b001), (422, 0b001)]
+)
+def test_group_whose_workers_are_being_asked_for_never_counts_as_broken_unless_they_are_refused(
+    code: int, broken: int
+) -> None:
+    bench = fallen("serve-0-1")
+    bench.settle()
+    bench.now_s += 40.0
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == 0b001
+    bench.cluster.refusals[Create, "StatefulSet", "serve-0"] = Outcome(code, message="not now")
+    bench.cluster.drop("StatefulSet", "serve-0")
+    (read,) = bench.look()  # whether the leader is still there
+    bench.hear(read)
+    (create,) = bench.look()
+    assert isinstance(create, Create)
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == 0
+    bench.hear(create)
+    bench.settle()
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == broken
+
+
+@pytest.mark.parametrize(
     ("calm_s", "patience_s"),
     [
         pytest.param(20.0, 60.0, id="it was well for a moment only"),
