@@ -42,7 +42,9 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
     if isinstance(action, Emit):
         return memory
     key = action_key(action)
-    memory = evolve(memory, pending=memory.pending.without(key))
+    is_early = key in memory.early
+    early = tuple(other for other in memory.early if other != key)
+    memory = evolve(memory, pending=memory.pending.without(key), early=early)
     group = group_of(memory, action.ref)  # none where the set has gone meanwhile
     if isinstance(action, Delete) and action.ref.kind == "Pod" and group >= 0:
         memory = evolve(memory, deleting=with_bit(memory.deleting, group, False))
@@ -50,7 +52,7 @@ def hear(memory: Memory, action: Action, outcome: Outcome, now_s: float) -> Memo
         after = _succeed(memory, action, outcome, now_s)
         if _is_undone(action, outcome.thing, memory.basis):
             return _wait_out(after, key, action, memory.retries.get(key), now_s)
-        return after
+        return evolve(after, verified=after.verified.without(key)) if is_early else after
     return _fail(memory, key, action, outcome, now_s)
 
 

@@ -25,7 +25,7 @@ from . import names, view
 from .actions import Action, Apply, Create, Delete, Emit, Kind, PatchStatus, Read, Ref, Request
 from .answers import action_key, hear
 from .bits import GroupSet, below, indexes, members, with_bit
-from .leading import lead, own_statefulset
+from .leading import early_reads, lead, own_statefulset
 from .lineage import trace
 from .memory import Memory
 from .observed import Owner
@@ -232,6 +232,8 @@ def _send(memory: Memory, wanted: tuple[Request, ...], now_s: float, held: tuple
     regarding = Ref("LeaderWorkerSet", lws.namespace, lws.name)
     events = tuple(Emit(regarding, lws.metadata.uid, notice) for notice in memory.notices)
     memory = evolve(memory, pending=FrozenMap(pending), notices=())
+    if memory.exposed or memory.early:
+        memory = evolve(memory, early=early_reads(memory, lws))
     return Look(memory, (*sent, *events), _next_wake_s(memory, lws, wanted, held, now_s))
 
 

@@ -22,6 +22,7 @@ from .summary import Summary
 from .values import EMPTY, FrozenMap, evolve
 
 _NEW_REVISION: Final = "Create ControllerRevision "
+_READ_OF_POD: Final = "Read Pod "
 _AILS_FOR: Final = 3  # times what one that stays unready is given, until one that comes and goes is given up
 _GONE_AGAIN_S: Final = 60.0
 _FRESH_S: Final = 60.0  # how long what was read counts: thousands of pods may have to be, at some rate
@@ -346,12 +347,28 @@ def _verify_exposed(memory: Memory, lws: LeaderWorkerSet, view: SetView) -> tupl
         )
         for index, leader in _leaders(memory, living).items()
     }
-    is_early = statefulset.observed_generation < statefulset.generation or _is_under_way(memory, lws)
-    if is_early:  # it may be replaced yet
+    if _may_be_replaced_yet(memory, lws):
         return evolve(memory, verified=memory.verified.without(*map(action_key, reads.values()))), ()
     # Who was read is as it was shown from then on, however long the others take.
     left = {index: read for index, read in reads.items() if action_key(read) not in memory.verified}
     return evolve(memory, exposed=members(*left)), tuple(left.values())
+
+
+def early_reads(memory: Memory, lws: LeaderWorkerSet) -> tuple[str, ...]:
+    """The reads of pods under way that do not tell whether an exposed leader was replaced, by action_key:
+    they may have been carried out while that could still be, though they are answered later."""
+    if not memory.exposed:
+        return ()
+    if not _may_be_replaced_yet(memory, lws):
+        return tuple(key for key in memory.early if key in memory.pending)
+    return tuple(key for key in memory.pending if key.startswith(_READ_OF_POD))
+
+
+def _may_be_replaced_yet(memory: Memory, lws: LeaderWorkerSet) -> bool:
+    """Whether the StatefulSet controller may not have seen the last write to the leaders."""
+    leaders = memory.statefulset
+    is_behind = leaders is not None and leaders.observed_generation < leaders.generation
+    return is_behind or _is_under_way(memory, lws)
 
 
 def _exposed(summary: Summary, statefulset: LeaderStatefulSet) -> GroupSet:

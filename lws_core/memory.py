@@ -117,7 +117,8 @@ class Memory:
     StatefulSet controller may have replaced before by what was until then), taken (the resourceVersion of the
     leader StatefulSet at which its template was last applied as it was, before a new one).
 
-    What is under way: pending (requests not answered) and retries (failed ones), by action_key; basis (the
+    What is under way: pending (requests not answered) and retries (failed ones), by action_key; early (the
+    reads of pods among them that may show what is exposed as it was before, by action_key); basis (the
     leader StatefulSet when the last apply to it was sent) and status_basis (the set's status when the last
     write of it was sent), as watches may be faster than answers; deleting
     (leaders whose deletion is not answered); wakes (when to look at a group again, by index); notices
@@ -168,6 +169,7 @@ class Memory:
 
     pending: FrozenMap[Request] = EMPTY
     retries: FrozenMap[Retry] = EMPTY
+    early: tuple[str, ...] = ()
     basis: LeaderStatefulSet | None = None
     status_basis: Status = Status()
     deleting: GroupSet = 0

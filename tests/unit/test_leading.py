@@ -171,6 +171,34 @@ def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
     assert "Read Pod serve-1" in writes(bench.look())  # seen with the answer, in one look
 
 
+def test_read_sent_before_a_template_never_tells_what_it_has_exposed_whenever_it_is_answered() -> None:
+    """Leader 1 is read as its deletion met another version; the answer takes longer than the template."""
+    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
+    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.look_until(partition=1)
+    bench.cluster.run_leaders()
+    (delete,) = of_type(bench.look(), Delete)
+    bench.hear(delete, Outcome(409, message="the object has been modified"))
+    (read,) = of_type(bench.look(), Read)
+    as_it_was = bench.cluster.answer(read)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=before)
+    while not of_type(found := bench.look(), Apply):
+        for action in of_type(found, Create, Read):
+            bench.hear(action)
+    for action in of_type(found, Apply):
+        bench.hear(action)
+    bench.drop_unseen("Pod", "serve-1")
+    bench.cluster.change("StatefulSet", NAME, status__observedGeneration=bench.cluster.leaders.generation)
+    bench.hear(read, as_it_was)
+    assert "Read Pod serve-1" in writes(bench.look())
+
+
 def test_what_a_write_exposes_never_is_read_before_that_write_is_answered() -> None:
     """Of two released groups one ends while the partition rises; the other may end before that is stored."""
     rolling = {"maxUnavailable": 0, "maxSurge": 2, "partition": 0}
