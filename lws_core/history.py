@@ -115,7 +115,7 @@ def remember(
         absent_since_s=None,
         ailing_since_s=ailing_since_s,
         reloads=reloads,
-        bare=history.bare and not joined,
+        bare=history.bare and not joined and not state.ready,
     )
     return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 
