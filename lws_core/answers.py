@@ -235,12 +235,12 @@ def _fail(memory: Memory, key: str, action: Request, outcome: Outcome, now_s: fl
 
 def _put_off(memory: Memory, key: str, retry: Retry) -> Memory:
     """The memory in which a request is to be tried again. The groups that it was for are looked at, and where
-    it is refused those that wait for a record, as none may come of it."""
+    that lasts those that wait for a record, as none may come of it."""
     ref, dirty = retry.action.ref, memory.dirty
     group = group_of(memory, ref)
     if group >= 0:
         dirty = with_bit(dirty, group, True)
-    if retry.refused and ref.kind in ("StatefulSet", "ControllerRevision"):
+    if retry.lasts and ref.kind in ("StatefulSet", "ControllerRevision"):
         dirty |= members(*map(int, memory.recreating))
     return evolve(memory, retries=memory.retries.with_(key, retry), dirty=dirty)
 

@@ -21,7 +21,6 @@ from .status import Stall
 
 State = Literal["AtRest", "Progressing", "Waiting", "Stalled", "Deleting", "Unknown"]
 
-_MANY: Final = 10  # tries in a row take some three minutes
 _NAMED: Final = 5  # how many groups a sentence names before it counts the rest
 
 _OBSTACLES: Final[dict[Obstacle, names.StallReason]] = {
@@ -101,10 +100,8 @@ def name_groups(groups: GroupSet) -> str:
     return f"groups {', '.join(listed[:-1])} and {listed[-1]}" if listed else "nothing"
 
 
-def _fails_for_long(retry: Retry) -> bool:
-    """Whether a write has failed so often that it is not the server's rest that is waited for, as where a
-    webhook on the way cannot be reached."""
-    return retry.attempts >= _MANY and not isinstance(retry.action, Read | PatchStatus)
+def _is_stuck(retry: Retry) -> bool:
+    return retry.lasts and not isinstance(retry.action, Read | PatchStatus)
 
 
 def _is_told(memory: Memory, retry: Retry, now_s: float) -> bool:
@@ -125,7 +122,7 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
     for retry in sorted(memory.retries.values(), key=_place):  # they fail, and are tried, in any order
-        if (retry.refused and _is_told(memory, retry, now_s)) or _fails_for_long(retry):
+        if _is_told(memory, retry, now_s) if retry.refused else _is_stuck(retry):
             text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
             found.setdefault("APIRefused", []).append(text)
     for trouble in _troubles(memory):

@@ -8,14 +8,16 @@ taken from here.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
 from .evidence import find_evidence, members_of
-from .observed import Group, owned_by
+from .observed import Group, Pod, owned_by
 from .summary import GroupState, is_member
 from .values import EMPTY, FrozenMap
+
+Renewal = Literal["Leader", "Workers", "Drained"]
 
 HEALTHY_RESET_S: Final = 600.0
 CALM_S: Final = 300.0
@@ -29,10 +31,10 @@ class History:
     kept while it is not; `healthy_since_s` of the last that lasted HEALTHY_RESET_S, kept for the next leader;
     `unready_since_s`, `failing_since_s` and `absent_since_s` are None while the group is ready, does not
     fail, has a leader. `ailing_since_s`: when the group fell, if it was not well for CALM_S on end since;
-    kept for the next leader too, and forgotten only at the next fall. Both times begin anew with a leader, as
-    members may take long to end, and it loads from then on; `reloads`: one has come since the group fell, and
-    with later ones they do not. `bare`: they began so with this leader, and will once more with the
-    StatefulSet of its workers, which has not come yet."""
+    kept for the next leader too, and forgotten only at the next fall. Both times begin anew with what lets
+    the group load: a new leader, the StatefulSet of its workers, the end of workers that drained. `renewed`:
+    by which of these they have since the group fell; each counts once, or what is made and goes again would
+    count for ever. `joined`: that StatefulSet is there; `drains`: workers of a leader that stays end."""
 
     leader_uid: str = ""
     members: FrozenMap[str] = EMPTY
@@ -45,8 +47,9 @@ class History:
     failing_since_s: float | None = None
     absent_since_s: float | None = None
     ailing_since_s: float | None = None
-    reloads: bool = False
-    bare: bool = False
+    renewed: frozenset[Renewal] = frozenset()
+    joined: bool = False
+    drains: bool = False
 
 
 def remember(
@@ -68,26 +71,34 @@ def remember(
     unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
     healthy_since_s = _healthy_since(history, now_s)
     ailing_since_s = _ailing_since(history, now_s)
-    reloads = history.reloads and ailing_since_s is not None
+    is_over = state.ready and ailing_since_s is None
+    renewed = frozenset() if is_over else history.renewed
     if leader is None:
         return History(
             healthy_since_s=healthy_since_s,
             ailing_since_s=ailing_since_s,
-            reloads=reloads,
+            renewed=renewed,
             unready_since_s=unready_since_s,
             absent_since_s=_first(history.absent_since_s, now_s),
         )
     was_ready = history.ready_since_s is not None and history.unready_since_s is None
     joined = group.statefulset is not None and owned_by(group.statefulset.owner, leader.uid)
-    begins = history.bare and joined
+    drains = not leader.terminating and any(_drains(pod, group) for pod in group.workers)
+    chances: set[Renewal] = set()
+    if leader.uid != history.leader_uid:
+        chances.add("Leader")
+    else:
+        if joined and not history.joined:
+            chances.add("Workers")
+        if history.drains and not drains and not leader.terminating:
+            chances.add("Drained")
+    if not state.ready and history != History() and not chances <= renewed:
+        renewed |= chances
+        unready_since_s = now_s
+        ailing_since_s = None if ailing_since_s is None else now_s
     if leader.uid != history.leader_uid:
         was_ready = False
-        begins = not state.ready and not reloads
-        history = History(leader_uid=leader.uid, bare=begins)
-    if begins:
-        unready_since_s = now_s
-        if ailing_since_s is not None:
-            ailing_since_s, reloads = now_s, True
+        history = History(leader_uid=leader.uid)
     if (alone and state.ready) or (after_start and not history.started):
         history = attrs.evolve(history, members=EMPTY, lost="")
     members, lost = history.members, history.lost
@@ -114,8 +125,9 @@ def remember(
         failing_since_s=_first(history.failing_since_s, now_s) if failing else None,
         absent_since_s=None,
         ailing_since_s=ailing_since_s,
-        reloads=reloads,
-        bare=history.bare and not joined and not state.ready,
+        renewed=renewed,
+        joined=joined,
+        drains=drains,
     )
     return attrs.evolve(after, healthy_since_s=_healthy_since(after, now_s))
 
@@ -159,7 +171,7 @@ def _healthy_since(history: History, now_s: float) -> float | None:
 def _ailing_since(history: History, now_s: float) -> float | None:
     """Since when the group has been ailing, if it has not been well for long by now."""
     well_since_s = history.ready_since_s
-    if history.unready_since_s is not None or history.failing_since_s is not None or well_since_s is None:
+    if history.unready_since_s is not None or well_since_s is None:
         return history.ailing_since_s
     return history.ailing_since_s if now_s - well_since_s < CALM_S else None
 
@@ -169,6 +181,12 @@ def _ready_since(group: Group, now_s: float) -> float:
     assert group.leader is not None
     times = [pod.ready_since_s for pod in (group.leader, *group.workers) if pod.ready_since_s is not None]
     return max(times, default=now_s)
+
+
+def _drains(pod: Pod, group: Group) -> bool:
+    """Whether a worker ends that its StatefulSet will make anew, rather than one of a leader before."""
+    made_anew = group.statefulset is not None and owned_by(pod.owner, group.statefulset.uid)
+    return pod.terminating and made_anew
 
 
 def _first(earlier: float | None, now_s: float) -> float:

@@ -38,8 +38,8 @@ def own_statefulset(memory: Memory, lws: LeaderWorkerSet) -> LeaderStatefulSet |
 
 def leader_write_refused(memory: Memory, lws: LeaderWorkerSet) -> bool:
     """Whether the API server refuses what should be written to the leader StatefulSet, or the revision that
-    has to be there before."""
-    refused = [key for key, retry in memory.retries.items() if retry.refused]
+    has to be there before, or fails at it for long."""
+    refused = [key for key, retry in memory.retries.items() if retry.lasts]
     waits = memory.lineage is not None and memory.lineage.changes
     return any(key in _write_keys(lws) or (waits and key.startswith(_NEW_REVISION)) for key in refused)
 
@@ -156,20 +156,26 @@ def _taken(memory: Memory, lws: LeaderWorkerSet) -> str:
 
 def _broken_from(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
     """From when on groups that stay unready or are to be recreated, and are outdated, count as broken (epoch
-    seconds): a while after that began, and after pods that terminate should have ended. One that has come
-    and gone for long counts so soon after it has gone again. One whose workers are yet to be made has
-    had no time so far."""
+    seconds): a while after that began, and after their pods that terminate should have ended. One that has
+    come and gone for long counts so soon after it has gone again; one whose workers are yet to be made, only
+    where that fails for long."""
     after_s = memory.options.broken_after_s
     for index in indexes(unready & memory.known):
         record = memory.groups.get(index)
         history, leader = record.history, record.group.leader
-        began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
+        waits = memory.doomed >> index & 1  # for its recreation: that time counts too
+        times = (history.unready_since_s, history.failing_since_s if waits else None)
+        began = [at_s for at_s in times if at_s is not None]
         if not began:
             continue  # it is well, and its leader is being deleted
-        if _begins(memory, index):
-            continue
         pods = record.group.workers if leader is None else (leader, *record.group.workers)
-        since_s = max([min(began), *(pod.deletion_s for pod in pods if pod.deletion_s is not None)])
+        ended = [pod.deletion_s for pod in pods if pod.deletion_s is not None]
+        if leader is None and history.absent_since_s is not None:
+            ended.append(history.absent_since_s)  # the next one has its time from when it comes
+        since_s = max([min(began), *ended])
+        if _begins(memory, index):
+            yield 1 << index, since_s + _AILS_FOR * after_s
+            continue
         at_s = since_s + after_s
         if history.ailing_since_s is not None:
             ails_s = history.ailing_since_s + _AILS_FOR * after_s
@@ -247,14 +253,15 @@ def _template_key(lws: LeaderWorkerSet) -> str:
 
 
 def _refused_change(memory: Memory, lws: LeaderWorkerSet, now_s: float) -> tuple[str, ...]:
-    """The keys of what leads to a new revision, is refused, and is not to be tried again yet."""
+    """The keys of what leads to a new revision, is refused or fails for long, and is not to be tried again
+    yet."""
     if memory.lineage is None or not memory.lineage.changes:
         return ()
     leading_there = (f"TakeFields StatefulSet {lws.name}", _template_key(lws))
     return tuple(
         key
         for key, retry in memory.retries.items()
-        if retry.refused
+        if retry.lasts
         and now_s < retry.not_before_s
         and (key in leading_there or key.startswith(_NEW_REVISION))
     )
@@ -326,7 +333,9 @@ def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int, *, doomed: 
     name = names.leader_name(lws.name, index)
     why = f"whether {name} is still unready"
     pod = next((pod for pod in pods if not _serves(pod)), leader if doomed else None)
-    if leader is None or pod is not None or workers is None:
+    if leader is None:
+        return Read(Ref("Pod", lws.namespace, name), why, "")
+    if pod is not None or workers is None:
         pod = pod or next(iter(group.workers), leader)
         return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
     there = {worker.worker_index for worker in group.workers}

@@ -24,6 +24,7 @@ from .spec import LeaderWorkerSet, Status
 from .summary import ABSENT, GroupState, Summary
 from .values import EMPTY, FrozenMap, Json
 
+_MANY: Final = 10  # tries in a row take some three minutes
 _CHUNK: Final = 64
 
 
@@ -78,6 +79,12 @@ class Retry:
     message: str
     refused: bool = False
     read: bool = False
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is refused, or has failed so often that it is not the server's rest that is waited for,
+        as where a webhook on the way cannot be reached."""
+        return self.refused or self.attempts >= _MANY
 
 
 @attrs.frozen

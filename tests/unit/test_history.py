@@ -168,6 +168,33 @@ def test_group_always_has_the_whole_time_to_load_from_its_workers_on() -> None:
     assert (again.unready_since_s, again.ailing_since_s) == (1000.0, 1000.0)
 
 
+def test_time_never_begins_anew_for_what_was_made_and_went_before() -> None:
+    down = seen(History(), group(0, ready=False), now_s=5.0)
+    for number in range(1, 5):
+        gone = seen(down, Group(0), now_s=100.0 * number)
+        down = seen(gone, group(0, uid=f"next-{number}", ready=False), now_s=100.0 * number + 50)
+    assert down.unready_since_s == 150.0
+    ready = seen(down, pods_since(1000.0, 1000.0), now_s=1000.0)
+    assert ready.renewed == frozenset()
+
+
+def test_drained_workers_always_give_their_group_its_time_again_once() -> None:
+    draining = with_worker(ready=False, deletion_s=600.0)
+    whole, down = group(0), with_worker(ready=False)
+    drained = seen(seen(seen(History(), whole), draining, now_s=20.0), down, now_s=500.0)
+    assert drained.unready_since_s == 500.0
+    again = seen(seen(drained, draining, now_s=510.0), down, now_s=900.0)
+    assert again.unready_since_s == 500.0
+    strange = attrs.evolve(draining, statefulset=workers(0, uid="next"))  # it ends, but is not made anew
+    assert not seen(seen(History(), whole), strange, now_s=20.0).drains
+
+
+def test_ready_group_never_has_an_unready_time() -> None:
+    """Its workers come, all ready, between two looks."""
+    lone = attrs.evolve(group(0), statefulset=None, workers=())
+    assert seen(seen(History(), lone, now_s=5.0), group(0), now_s=50.0).unready_since_s is None
+
+
 def test_failing_time_always_begins_with_the_first_evidence_and_ends_with_it() -> None:
     failing = seen(History(), with_worker(restarts=1), now_s=5.0)
     assert failing.failing_since_s == 5.0

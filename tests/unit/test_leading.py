@@ -15,7 +15,8 @@ from lws_core.actions import Action, Apply, Create, Delete, Read
 from lws_core.leading import own_statefulset, set_view
 from lws_core.options import Options
 from lws_core.rollout import Blocked, Step
-from lws_core.sights import Outcome
+from lws_core.sights import Gone, Outcome
+from lws_core.times import rfc3339
 from lws_core.values import as_map, evolve
 
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
@@ -313,6 +314,28 @@ def test_terminating_leader_never_counts_as_broken_before_its_grace_is_over() ->
     assert bench.memory.patience_s == START_S + 600 + 30
 
 
+def test_leader_that_has_drained_for_long_never_counts_as_broken_before_the_next_has_had_its_time() -> None:
+    bench = at_rest(PAIRS, Options(broken_after_s=30.0))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.change(
+        "Pod", "serve-0", metadata__deletionTimestamp=rfc3339(bench.now_s + 600), status__conditions=[]
+    )
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.now_s += 400.0
+    bench.drop_unseen("Pod", "serve-0")
+    bench.memory = controller.observe(bench.memory, Gone("Pod", "serve-0", "uid-7"), bench.now_s)
+    bench.settle()
+    assert bench.memory.groups.get(0).group.leader is None
+    assert bench.memory.patience_s == bench.now_s + 30.0
+    bench.now_s += 30.0
+    (read, *_) = of_type(bench.look(), Read)
+    assert (read.ref.name, read.uid) == ("serve-0", "")  # its old workers tell nothing
+
+
 def test_group_that_loads_on_the_new_revision_never_lets_others_count_as_broken() -> None:
     bench = fallen("serve-0-1")
     bench.now_s += 40.0
@@ -353,6 +376,9 @@ def test_group_whose_workers_are_being_asked_for_never_counts_as_broken_unless_t
     bench.hear(create)
     bench.settle()
     assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == broken
+    bench.now_s += 60.0  # three times as long as others are waited for
+    bench.settle()
+    assert set_view(bench.memory, bench.cluster.lws, bench.now_s).broken == 0b001
 
 
 @pytest.mark.parametrize(
