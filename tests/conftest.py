@@ -12,7 +12,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", deadline=None)
+# How long it takes to draw examples says how busy the machine is, and nothing of what is tested.
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", deadline=None, max_examples=5_000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("LWS_PROFILE", "quick"))
 
