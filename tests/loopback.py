@@ -79,7 +79,7 @@ def refusal(code: int, message: str) -> web.Response:
     return answer({"kind": "Status", "status": "Failure", "code": code, "message": message}, code)
 
 
-async def until(check: Callable[[], Any], timeout_s: float = 5.0) -> None:
+async def until(check: Callable[[], Any], timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not check():
             await asyncio.sleep(0.005)

@@ -78,7 +78,7 @@ def test_requests_always_end_in_time_when_a_body_is_slow() -> None:
 
     answered, took_s = asyncio.run(run())
     assert (answered.code, answered.message) == (0, "no answer within 0.2 s")
-    assert took_s < 2.0
+    assert took_s < 5.0  # rather than the ten that a request has unless told otherwise
 
 
 def test_redirects_are_never_followed() -> None:
@@ -220,7 +220,7 @@ def test_rate_must_be_kept_except_by_what_goes_at_once() -> None:
             began_s = time.monotonic()
             await asyncio.gather(*(client.request("GET", "/") for _ in range(6)))
             limited_s = time.monotonic() - began_s
-            waiting = [asyncio.create_task(client.request("GET", "/")) for _ in range(20)]
+            waiting = [asyncio.create_task(client.request("GET", "/")) for _ in range(200)]  # for 10 s
             await asyncio.sleep(0)
             began_s = time.monotonic()
             await client.request("GET", "/", at_once=True)
@@ -231,7 +231,7 @@ def test_rate_must_be_kept_except_by_what_goes_at_once() -> None:
 
     limited_s, at_once_s = asyncio.run(run())
     assert limited_s >= 0.24
-    assert at_once_s < 0.2
+    assert at_once_s < 5.0
 
 
 def test_nothing_is_ever_sent_that_may_not_be_after_all_waiting() -> None:
@@ -243,7 +243,7 @@ def test_nothing_is_ever_sent_that_may_not_be_after_all_waiting() -> None:
 
     async def run() -> Answer:
         allowed = [True]
-        async with serving(note) as url, client_of(url, qps=10.0, burst=1) as client:
+        async with serving(note) as url, client_of(url, qps=1.0, burst=1) as client:
             await client.request("GET", "/first")
             late = asyncio.create_task(
                 client.request("GET", "/late", may_send=lambda: allowed[0])  # waits for the rate
@@ -281,23 +281,26 @@ def test_writes_never_are_sent_again_unasked_where_a_connection_is_lost(method: 
 
 
 def test_watches_never_keep_requests_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
     async def hang(request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
             return answer({})
         response = web.StreamResponse()
         await response.prepare(request)
-        await asyncio.sleep(10)
+        opened.append(request.path)
+        await asyncio.sleep(60)
         return response
 
     async def watch(client: Client) -> None:
-        async with client.stream("/watch", {}, silence_s=10) as stream:
+        async with client.stream("/watch", {}, silence_s=60) as stream:
             await stream.content.read()
 
     async def run() -> Answer:
         async with serving(hang) as url, client_of(url, qps=None) as client:
             watches = [asyncio.create_task(watch(client)) for _ in range(120)]
-            await asyncio.sleep(0.3)
-            answered = await client.request("GET", "/version", timeout_s=3.0)
+            await until(lambda: len(opened) == 120)
+            answered = await client.request("GET", "/version", timeout_s=30.0)
             for task in watches:
                 task.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
@@ -355,7 +358,7 @@ def test_streams_never_wait_without_end_for_a_proxy(
         async with speaking(*said, silent=True) as proxy:
             connection = Connection("https://localhost:1", proxy=proxy)
             async with (
-                asyncio.timeout(3),
+                asyncio.timeout(60),
                 client_of("", connection=connection) as client,
                 client.stream("/", {}, silence_s=0.2),
             ):

@@ -36,7 +36,7 @@ def run(port: Callable[[], Awaitable[Port]], body: Callable[[Port], Awaitable[An
     async def inner() -> Any:
         opened = await port()
         try:
-            return await asyncio.wait_for(body(opened), 10)
+            return await asyncio.wait_for(body(opened), 60)
         finally:
             await opened.cleanup()
             for writer in WRITERS:
@@ -87,7 +87,7 @@ async def ask(port: Port, path: str, tls: ssl.SSLContext | None = None, method: 
 
 async def is_closed(reader: asyncio.StreamReader) -> bool:
     try:
-        return await asyncio.wait_for(reader.read(), 5) == b""
+        return await asyncio.wait_for(reader.read(), 30) == b""
     except ConnectionError:
         return True
 
