@@ -23,6 +23,7 @@ import aiohttp
 import attrs
 import pytest
 from aiohttp import web
+from patience import Stopwatch
 from reviewing import MUTATE_POD, PATHS, VALIDATE_SET, review
 
 from lws_core import names
@@ -59,7 +60,7 @@ def settings_for(folder: Path, **more: Any) -> ServerSettings:
     return ServerSettings(host="127.0.0.1", port=0, cert_dir=str(folder), poll_s=0.02, **more)
 
 
-async def until(check: Callable[[], Any], timeout_s: float = 15.0) -> None:
+async def until(check: Callable[[], Any], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not check():
             await asyncio.sleep(0.01)
@@ -139,12 +140,12 @@ def test_rotation_must_reach_new_connections_and_drop_none(
 ) -> None:
     put(tmp_path, pairs[0])
 
-    async def ask(asking: Client, done: asyncio.Event) -> int:
-        count = 0
+    counts = [0, 0]
+
+    async def ask(index: int, asking: Client, done: asyncio.Event) -> None:
         while not done.is_set():
             assert await asking.allowed()
-            count += 1
-        return count
+            counts[index] += 1
 
     async def test() -> None:
         async with running(settings_for(tmp_path)) as webhooks:
@@ -154,15 +155,17 @@ def test_rotation_must_reach_new_connections_and_drop_none(
             # connection for each request.
             async with client(webhooks, pairs[0]) as keeping, client(webhooks, *pairs) as renewing:
                 renewing.session.connector._force_close = True  # type: ignore[union-attr]
-                tasks = [asyncio.create_task(ask(one, done)) for one in (keeping, renewing)]
+                tasks = [asyncio.create_task(ask(*one, done)) for one in enumerate((keeping, renewing))]
                 for pair in (pairs[1], pairs[2], pairs[1]):
-                    await asyncio.sleep(0.2)
+                    enough = min(counts) + 5
+                    await until(lambda enough=enough: min(counts) >= enough or any(t.done() for t in tasks))
                     mark = put(tmp_path, pair)
                     await until(lambda mark=mark: webhooks.is_serving(mark))
                     shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", webhooks.port))
                     assert shown.strip() == pair[0].decode().strip()
                 done.set()
-                assert min(await asyncio.gather(*tasks)) > 10
+                await asyncio.gather(*tasks)
+                assert min(counts) > 10
 
     asyncio.run(test())
 
@@ -178,6 +181,7 @@ def test_pair_that_does_not_fit_must_not_be_served(
             for broken in ((pairs[1][0], pairs[2][1]), (b"", b""), (b"junk", pairs[1][1])):
                 put(tmp_path, broken)
                 await asyncio.sleep(0.2)
+                await until(lambda: "cannot serve with" in caplog.text)
                 assert webhooks.serving == mark
                 async with client(webhooks, pairs[0]) as asking:
                     assert await asking.allowed()
@@ -368,7 +372,7 @@ def test_slow_clients_must_be_let_go_and_hold_up_nobody(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound in ("_HANDSHAKE_S", "_FIRST_REQUEST_S", "_BODY_S"):
-        monkeypatch.setattr(server, bound, 0.5)
+        monkeypatch.setattr(server, bound, 2.0)  # a handshake with a busy machine comes to its end
 
     async def test(webhooks: Webhooks) -> None:
         context = trusting(pairs[0])
@@ -383,7 +387,7 @@ def test_slow_clients_must_be_let_go_and_hold_up_nobody(
         )
         async with client(webhooks, pairs[0]) as asking:
             assert await asking.allowed()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert (await slow.readline()).startswith(b"HTTP/1.1 408 ")
                 for ended in (silent, idle, halting):
                     with suppress(ConnectionResetError):
@@ -412,7 +416,7 @@ def by_hand(body: bytes, length: int | None = None) -> bytes:
 
 async def answered(stream: Stream) -> bytes:
     """The answer to what was sent, or what there is of it if the connection ends."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         try:
             head = await stream[0].readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
@@ -421,7 +425,7 @@ async def answered(stream: Stream) -> bytes:
             return b""
 
 
-async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], timeout_s: float = 10.0) -> bool:
+async def allowed_in_the_end(webhooks: Webhooks, pair: tuple[bytes, bytes], timeout_s: float = 60.0) -> bool:
     """The answer once there is room: the server sees later than its client that a connection is gone."""
     async with asyncio.timeout(timeout_s):
         while True:
@@ -512,7 +516,7 @@ def test_small_review_must_be_answered_while_others_hold_large_ones_back(
 
     async def test(webhooks: Webhooks) -> None:
         _, writer = await connected(webhooks, pairs[0], by_hand(b"x" * 9_990, length=MAX_BODY))
-        async with client(webhooks, pairs[0]) as asking, asyncio.timeout(5):
+        async with client(webhooks, pairs[0]) as asking, asyncio.timeout(60):
             while (await asking.post(VALIDATE_SET, b"x" * 6_000))[0] != 503:
                 await asyncio.sleep(0.01)
             assert await asking.allowed()
@@ -619,13 +623,13 @@ def test_server_must_end_within_a_second_and_answer_what_it_has_begun(
         await until(webhooks.is_serving)
         async with client(webhooks, pairs[0], limit=20) as asking:
             await asking.allowed()
-            started = time.monotonic()
-            asked = [asyncio.create_task(asking.allowed()) for _ in range(20)]
-            await asyncio.sleep(0.05)
             pid = webhooks.pid
             assert pid is not None
-            await webhooks.stop()
-            assert time.monotonic() - started < 1.5
+            with Stopwatch(pid) as watch:
+                asked = [asyncio.create_task(asking.allowed()) for _ in range(20)]
+                await asyncio.sleep(0.05)
+                await webhooks.stop()
+            assert watch.took_s < 1.5
             assert not Path(f"/proc/{pid}").exists()
             answers = await asyncio.gather(*asked, return_exceptions=True)
             assert any(answer is True for answer in answers)
@@ -652,10 +656,10 @@ def test_sigterm_must_end_the_server_within_a_second_whoever_is_connected(
             ended, pid = webhooks._process, webhooks.pid
             assert ended is not None
             assert pid is not None
-            started = time.monotonic()
-            os.kill(pid, signal.SIGTERM)
-            assert await ended.wait() == 0
-            assert time.monotonic() - started < 8.0  # rather than the ten that a request may take
+            with Stopwatch(pid) as watch:
+                os.kill(pid, signal.SIGTERM)
+                assert await ended.wait() == 0
+            assert watch.took_s < 8.0  # rather than the ten that a request may take
             for writer in (idle, slow):
                 writer.close()
 
@@ -782,7 +786,7 @@ def test_silence_must_not_end_a_server_that_has_no_certificate_yet(monkeypatch: 
         assert not listening.done()
         lines.feed_data(b'{"serving": "abc", "port": 1}\n')
         with pytest.raises(TimeoutError, match="no sign of life"):
-            await asyncio.wait_for(listening, 15)
+            await asyncio.wait_for(listening, 60)
         assert webhooks.port == 1
 
     asyncio.run(test())
@@ -799,7 +803,7 @@ def test_line_that_comes_in_parts_must_be_read_whatever_the_pauses(monkeypatch: 
             lines.feed_data(part)
             await asyncio.sleep(0.15)
         lines.feed_eof()
-        await asyncio.wait_for(listening, 15)
+        await asyncio.wait_for(listening, 60)
         assert (webhooks.serving, webhooks.port) == ("def", 2)
 
     asyncio.run(test())
@@ -846,7 +850,7 @@ def test_server_never_outlives_its_parent(tmp_path: Path, pairs: list[tuple[byte
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline and _is_running(pid):
         time.sleep(0.02)
     assert not _is_running(pid)
