@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -75,6 +76,11 @@ class Entry:
     def writes(self) -> bool:
         """It asked for a change; a dry run did not."""
         return self.verb in WRITES and "dryRun" not in self.parameters
+
+    @property
+    def at_s(self) -> float:
+        """When it was answered, in epoch seconds by the API server's clock."""
+        return datetime.fromisoformat(self.at).timestamp()
 
     def __str__(self) -> str:
         part = f"{self.resource}/{self.subresource}" if self.subresource else self.resource

@@ -64,6 +64,7 @@ class _Pod:
     started_at: str = ""
     ready_at: str = ""
     restarts: dict[str, int] = attrs.field(factory=dict)
+    chosen: str = ""  # the node that it is being bound to
     stopping: bool = False
     finished: bool = False
     tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
@@ -391,6 +392,7 @@ class Kubelet:
         while node is None:
             await asyncio.sleep(_WATCH_PAUSE_S)
             node = self._node_for(pod)
+        pod.chosen = node
         metadata = pod.raw["metadata"]
         target = {"apiVersion": "v1", "kind": "Node", "name": node}
         meta = {"name": metadata["name"], "uid": metadata["uid"]}
@@ -400,7 +402,7 @@ class Kubelet:
     def _node_for(self, pod: _Pod) -> str | None:
         """Of the nodes that its node selector allows, the one with the fewest pods."""
         wanted = pod.raw["spec"].get("nodeSelector") or {}
-        taken = [other.node for other in self._pods.values()]
+        taken = [other.node or other.chosen for other in self._pods.values()]
         fitting = [
             node.name
             for node in self.nodes.values()

@@ -47,7 +47,7 @@ def images(sandbox: Sandbox) -> dict[str, str]:
 
 
 def wait_ready(
-    sandbox: Sandbox, name: str, replicas: int, image: str = "img:1", timeout_s: float = 30
+    sandbox: Sandbox, name: str, replicas: int, image: str = "img:1", timeout_s: float = 90
 ) -> None:
     """Return once a StatefulSet has so many pods, all ready and of an image."""
     wanted = {f"{name}-{ordinal}": image for ordinal in range(replicas)}

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
-from client import STRATEGIC, Refused
+from client import STRATEGIC, Manifest, Refused
 from conftest import StartKubelet
 from control_plane import ControlPlane
 from kubelet import STOP, Kubelet, Node
@@ -61,12 +63,17 @@ def test_audit_log_always_tells_who_wrote_what(sandbox: Sandbox, kubelet: Kubele
     sandbox.create(stateful_set(replicas=1))
     wait_ready(sandbox, "web", 1)
 
-    written = {(one.user, one.verb, one.resource, one.subresource, one.name) for one in sandbox.writes()}
+    wanted = {
+        ("admin", "create", "statefulsets", "", "web"),
+        ("controllers", "create", "pods", "", "web-0"),
+        ("kubelet", "create", "pods", "binding", "web-0"),
+        ("kubelet", "patch", "pods", "status", "web-0"),
+    }
 
-    assert ("admin", "create", "statefulsets", "", "web") in written
-    assert ("controllers", "create", "pods", "", "web-0") in written
-    assert ("kubelet", "create", "pods", "binding", "web-0") in written
-    assert ("kubelet", "patch", "pods", "status", "web-0") in written
+    def written() -> set[tuple[str, ...]]:
+        return {(one.user, one.verb, one.resource, one.subresource, one.name) for one in sandbox.writes()}
+
+    sandbox.wait("all is logged", lambda: wanted <= written())  # what can be seen may be logged a bit later
     assert not sandbox.writes("operator")
 
 
@@ -103,14 +110,31 @@ def test_restarted_api_server_always_answers_old_versions_with_410(
     sandbox.patch("StatefulSet", "web", {"metadata": {"labels": {"more": "versions"}}})
     sandbox.plane.compact()
     sandbox.plane.restart_api_server()
-    with pytest.raises(Refused) as refused:
-        sandbox.client.request("GET", sandbox.path("Pod"), **{"continue": listed["metadata"]["continue"]})
-    assert refused.value.code == 410
-    events = list(sandbox.client.watch(sandbox.path("Pod"), read_timeout_s=5, resourceVersion=old))
-    assert [(kind, status["code"]) for kind, status in events[:1]] == [("ERROR", 410)]
+    assert _code_of_next_page(sandbox, listed) == 410
+    (event,) = sandbox.wait("a watch is answered", lambda: _first_events(sandbox, old))
+    assert (event[0], event[1]["code"]) == ("ERROR", 410)
 
     sandbox.scale("StatefulSet", "web", 3)
     wait_ready(sandbox, "web", 3)
+
+
+def _code_of_next_page(sandbox: Sandbox, listed: Manifest) -> int:
+    """The code that the rest of a list is answered with, once the API server has filled its caches."""
+
+    def asked() -> int:
+        try:
+            sandbox.client.request("GET", sandbox.path("Pod"), **{"continue": listed["metadata"]["continue"]})
+        except Refused as refused:
+            return 0 if refused.code == 429 else refused.code
+        return 200
+
+    return sandbox.wait("the list is answered", asked)
+
+
+def _first_events(sandbox: Sandbox, version: str) -> list[tuple[str, Any]]:
+    """What a watch from a version on begins with."""
+    events = sandbox.client.watch(sandbox.path("Pod"), read_timeout_s=5, resourceVersion=version)
+    return list(islice(events, 1))
 
 
 def test_headless_service_always_lists_unready_pods_that_it_publishes(
@@ -149,32 +173,38 @@ def test_pod_never_becomes_ready_in_manual_mode_until_told(
 def test_pod_must_load_as_long_as_its_annotation_says(sandbox: Sandbox, kubelet: Kubelet) -> None:
     slow = {"simulation.lws.x-k8s.io/load": "1.5"}
     sandbox.create(stateful_set(replicas=1, annotations=slow))
-    sandbox.wait("it runs", lambda: _phases(sandbox) == ["Running"])
-    begun = time.monotonic()
-
     wait_ready(sandbox, "web", 1)
 
-    assert 1.0 < time.monotonic() - begun < 4.0
+    def reported_s() -> list[float]:
+        told = sandbox.writes("kubelet", resources=("pods",))
+        return [one.at_s for one in told if one.subresource == "status"]
+
+    sandbox.wait("both reports are logged", lambda: len(reported_s()) == 2)
+    runs_s, ready_s = reported_s()
+    assert 1.5 <= ready_s - runs_s < 10.0
 
 
 def test_pod_always_stays_ready_until_its_grace_period_is_over(
     sandbox: Sandbox, start_kubelet: StartKubelet
 ) -> None:
     start_kubelet(sandbox, stop_s=None)
-    sandbox.create(stateful_set(replicas=1, terminationGracePeriodSeconds=2))
+    sandbox.create(stateful_set(replicas=1, terminationGracePeriodSeconds=3))
     wait_ready(sandbox, "web", 1)
     uid = sandbox.must_get("Pod", "web-0")["metadata"]["uid"]
+    lingering = []
 
     begun = time.monotonic()
     sandbox.delete("Pod", "web-0")
-    time.sleep(1)
-    lingering = sandbox.must_get("Pod", "web-0")
-    sandbox.wait("another is there", lambda: sandbox.must_get("Pod", "web-0")["metadata"]["uid"] != uid)
+    while (pod := sandbox.get("Pod", "web-0")) is not None and pod["metadata"]["uid"] == uid:
+        lingering.append(pod)
+        assert time.monotonic() - begun < 30
+        time.sleep(0.1)
 
-    assert lingering["metadata"]["uid"] == uid
-    assert is_terminating(lingering)
-    assert conditions(lingering)["Ready"]["status"] == "True"
-    assert time.monotonic() - begun >= 2
+    assert time.monotonic() - begun >= 3
+    assert lingering
+    assert all(is_terminating(pod) for pod in lingering)
+    assert all(conditions(pod)["Ready"]["status"] == "True" for pod in lingering)
+    wait_ready(sandbox, "web", 1)
 
 
 @pytest.mark.parametrize("asked", ["annotation", "hook"])
@@ -182,14 +212,15 @@ def test_pod_always_stops_when_its_hook_has_ended(sandbox: Sandbox, kubelet: Kub
     sleeping = {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}} if asked == "hook" else {}
     container = {"name": "main", "image": "img:1", **sleeping}
     annotations = {STOP: "1"} if asked == "annotation" else {}
-    sandbox.create(stateful_set(replicas=1, annotations=annotations, containers=[container]))
+    pod = {"containers": [container], "terminationGracePeriodSeconds": 60}
+    sandbox.create(stateful_set(replicas=1, annotations=annotations, **pod))
     wait_ready(sandbox, "web", 1)
 
     begun = time.monotonic()
     sandbox.scale("StatefulSet", "web", 0)
     sandbox.wait("it is gone", lambda: not sandbox.pods())
 
-    assert 1 <= time.monotonic() - begun < 4
+    assert 1 <= time.monotonic() - begun < 40  # rather than its grace period
 
 
 def test_restarted_container_always_counts_and_loads_again(sandbox: Sandbox, kubelet: Kubelet) -> None:
@@ -253,7 +284,7 @@ def test_scheduler_must_bind_pods_by_their_anti_affinity(
     affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
     sandbox.create(stateful_set(replicas=3, affinity=affinity))
 
-    sandbox.wait("two are ready", lambda: len(images(sandbox)) == 2)
+    sandbox.wait("two are ready", lambda: (len(images(sandbox)), len(sandbox.pods())) == (2, 3), 60)
     on = [pod["spec"].get("nodeName") for pod in sandbox.pods().values()]
 
     assert sorted(node for node in on if node) == [f"{sandbox.name}-a", f"{sandbox.name}-b"]
@@ -276,7 +307,7 @@ def test_process_always_ends_with_the_one_that_started_it(tmp_path: Path) -> Non
         time.sleep(0.2)  # it becomes the program
         parent.send_signal(signal.SIGKILL)
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while _is_alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
