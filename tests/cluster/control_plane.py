@@ -156,7 +156,7 @@ class ControlPlane:
 
     # -- what can happen to it
 
-    def restart_api_server(self, *, down_s: float = 0.0, timeout_s: float = 60.0) -> None:
+    def restart_api_server(self, *, down_s: float = 0.0, timeout_s: float = 120.0) -> None:
         """Stop the API server, which breaks every connection and forgets every old version, and start it."""
         self.stop_api_server()
         time.sleep(down_s)
@@ -182,7 +182,7 @@ class ControlPlane:
         self._etcd("/v3/kv/compaction", {"revision": header["revision"], "physical": True})
         return int(header["revision"])
 
-    def install_crd(self, manifest: Manifest, timeout_s: float = 30.0) -> None:
+    def install_crd(self, manifest: Manifest, timeout_s: float = 90.0) -> None:
         """Create a CRD unless it is there, and return once its objects can be listed and created."""
         client = self.client()
         if client.get(manifest["apiVersion"], manifest["kind"], None, manifest["metadata"]["name"]) is None:
@@ -238,7 +238,7 @@ class ControlPlane:
             "--log-level=error",
         )
 
-    def start_api_server(self, timeout_s: float = 60.0) -> None:
+    def start_api_server(self, timeout_s: float = 120.0) -> None:
         """Start the API server, and return once it is ready."""
         folder = self.folder
         process = self._run(

@@ -112,9 +112,10 @@ class Sandbox:
 
     # -- waiting
 
-    def wait(self, what: str, done: Callable[[], T], timeout_s: float = 30.0, every_s: float = 0.1) -> T:
+    def wait(self, what: str, done: Callable[[], T], timeout_s: float = 90.0, every_s: float = 0.1) -> T:
         """What `done` returns once that is true. Raises AssertionError with all that is there if it is not
-        in time. What the connection breaks, and a refusal, count as not yet."""
+        in time, which is longer than a busy machine takes. What the connection breaks, and a refusal, count
+        as not yet."""
         deadline = time.monotonic() + timeout_s
         last: object = None
         while True:
@@ -129,7 +130,7 @@ class Sandbox:
                 raise AssertionError(f"{what}: not within {timeout_s:g} s, last: {last!r}\n{self.describe()}")
             time.sleep(every_s)
 
-    def wait_gone(self, kind: str, name: str, timeout_s: float = 30.0) -> None:
+    def wait_gone(self, kind: str, name: str, timeout_s: float = 90.0) -> None:
         """Return once there is no such object."""
         self.wait(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, timeout_s)
 
@@ -141,7 +142,7 @@ class Sandbox:
         reason: str = "",
         *,
         kind: str = names.KIND,
-        timeout_s: float = 30.0,
+        timeout_s: float = 90.0,
     ) -> Manifest:
         """The object once it has the condition, told of its newest generation where it tells of one."""
 
@@ -158,8 +159,9 @@ class Sandbox:
         assert found is not None
         return found
 
-    def wait_ready(self, lws: str, groups: int, *, timeout_s: float = 60.0) -> Manifest:
-        """The set once all its groups, and so many, are ready and updated."""
+    def wait_ready(self, lws: str, groups: int, *, timeout_s: float = 120.0) -> Manifest:
+        """The set once all its groups, and so many, are ready and updated: by its status, and by the pods, as
+        the status tells of the past for up to a second."""
 
         def seen() -> Manifest | None:
             found = self.get(names.KIND, lws)
@@ -168,11 +170,37 @@ class Sandbox:
             counts = [
                 found.get("status", {}).get(f, 0) for f in ("replicas", "readyReplicas", "updatedReplicas")
             ]
-            return found if counts == [groups] * 3 else None
+            is_so = counts == [groups] * 3 and self._are_whole(found, groups)
+            return found if is_so else None
 
         found = self.wait(f"{lws} has {groups} ready groups", seen, timeout_s)
         assert found is not None
         return found
+
+    def _are_whole(self, lws: Manifest, groups: int) -> bool:
+        """Whether the pods of the first groups are ready, and the workers of each the living leader's."""
+        name, size = lws["metadata"]["name"], lws["spec"]["leaderWorkerTemplate"]["size"]
+        pods, workers = self.pods(name), {_name(one): one for one in self.all("StatefulSet")}
+        for leader in (f"{name}-{index}" for index in range(groups)):
+            members = [leader, *(f"{leader}-{worker}" for worker in range(1, size))]
+            if not all(member in pods and is_ready(pods[member]) for member in members):
+                return False
+            if size > 1 and not _is_of(workers.get(leader), pods[leader]):
+                return False
+            if not all(_is_of(pods[member], workers[leader]) for member in members[1:]):
+                return False
+        return True
+
+    def wait_quiet(self, for_s: float = 1.5, timeout_s: float = 60.0) -> None:
+        """Return once nobody has written anything here for a while, longer than a status may wait: what was
+        decided before is done and logged."""
+
+        def is_quiet() -> bool:
+            mark = self.plane.audit.mark()
+            time.sleep(for_s)
+            return not self.writes(since=mark, events=True)
+
+        self.wait("it is quiet", is_quiet, timeout_s)
 
     # -- telling
 
@@ -226,6 +254,15 @@ def is_ready(pod: Manifest) -> bool:
 def is_terminating(manifest: Manifest) -> bool:
     """It has been deleted and is still there."""
     return "deletionTimestamp" in manifest["metadata"]
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def _is_of(manifest: Manifest | None, owner: Manifest) -> bool:
+    references = (manifest or {"metadata": {}})["metadata"].get("ownerReferences", ())
+    return any(one["uid"] == owner["metadata"]["uid"] for one in references)
 
 
 def _is_observed(manifest: Manifest) -> bool:

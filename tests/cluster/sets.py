@@ -218,7 +218,7 @@ def tries(sandbox: Sandbox, name: str, since: int | None = None) -> list[Entry]:
     return [one for one in sandbox.writes("operator", since) if one.name == name and one.code >= 400]
 
 
-def wait_event(sandbox: Sandbox, reason: str, text: str, timeout_s: float = 30.0) -> Manifest:
+def wait_event(sandbox: Sandbox, reason: str, text: str, timeout_s: float = 90.0) -> Manifest:
     """The event of a reason whose note holds a text, once there is one."""
 
     def seen() -> Manifest | None:
