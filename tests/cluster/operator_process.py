@@ -26,7 +26,7 @@ CONFIGURATIONS: Final = {
     "ValidatingWebhookConfiguration": "lws-validating-webhook-configuration",
 }
 _REGISTRATION: Final = "admissionregistration.k8s.io/v1"
-_START_S: Final = 30.0
+_START_S: Final = 90.0
 
 
 class Operator:
@@ -130,7 +130,7 @@ class Operator:
             tls = ssl._create_unverified_context()  # its certificate is made by itself
         try:
             asked = urllib.request.Request(address, headers=headers)
-            with urllib.request.urlopen(asked, timeout=5, context=tls) as answer:
+            with urllib.request.urlopen(asked, timeout=20, context=tls) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -181,32 +181,37 @@ class Operator:
 
     # -- its webhooks
 
-    def register_webhooks(self, timeout_s: float = 20.0) -> None:
-        """Let the API server ask this replica, and return once it does."""
+    def register_webhooks(self, timeout_s: float = 60.0) -> None:
+        """Let the API server ask this replica, and return once it does, and no other any more."""
         client = self.plane.client()
         for configuration in self.webhooks():
             client.apply(configuration)
-        eventually("the webhooks are asked", lambda: "denied the request" in _refusal(client), timeout_s)
+        words = f'"{self._webhook_name("vleaderworkerset")}" denied the request'
+        eventually("the webhooks are asked", lambda: words in _refusal(client), timeout_s)
 
     def webhooks(self) -> list[Manifest]:
-        """The two configurations, as an installation has them but for the address."""
+        """The two configurations, as an installation has them but for the address, and the names, which tell
+        the replicas apart."""
         sets = _rule(names.GROUP, names.VERSION, names.PLURAL, "CREATE", "UPDATE")
         pods = _rule("", "v1", "pods", "CREATE")
         ours = {"matchExpressions": [{"key": names.SET_NAME, "operator": "Exists"}]}
         mutating = [
-            self._webhook("mleaderworkerset.kb.io", MUTATE_SET, sets),
-            {**self._webhook("mpod.kb.io", MUTATE_POD, pods), "objectSelector": ours},
+            self._webhook("mleaderworkerset", MUTATE_SET, sets),
+            {**self._webhook("mpod", MUTATE_POD, pods), "objectSelector": ours},
         ]
-        validating = [self._webhook("vleaderworkerset.kb.io", VALIDATE_SET, sets)]
+        validating = [self._webhook("vleaderworkerset", VALIDATE_SET, sets)]
         return [
             {"apiVersion": _REGISTRATION, "kind": kind, "metadata": {"name": name}, "webhooks": hooks}
             for (kind, name), hooks in zip(CONFIGURATIONS.items(), (mutating, validating), strict=True)
         ]
 
+    def _webhook_name(self, kind: str) -> str:
+        return f"{kind}-{self.webhook_port}.kb.io"
+
     def _webhook(self, name: str, path: str, rule: Manifest) -> Manifest:
         address = f"https://127.0.0.1:{self.webhook_port}{path}"
         return {
-            "name": name,
+            "name": self._webhook_name(name),
             "clientConfig": {"url": address, "caBundle": self.plane.authority.bundle},
             "rules": [rule],
             "failurePolicy": "Fail",
@@ -215,7 +220,7 @@ class Operator:
         }
 
 
-def remove_webhooks(client: Client, timeout_s: float = 20.0) -> None:
+def remove_webhooks(client: Client, timeout_s: float = 60.0) -> None:
     """Let the API server ask nobody, and return once it does not."""
     for kind, name in CONFIGURATIONS.items():
         client.delete(_REGISTRATION, kind, None, name)
