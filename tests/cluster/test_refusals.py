@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,12 +21,13 @@ from kubelet import Kubelet
 from operator_process import Operator
 from sandbox import Sandbox, conditions
 from sets import lws, set_image, tries, wait_event
-from test_resilience import ELECTING
 from test_runtime import account, grant_in
 
 from lws_core import names
 
-LASTS_S: Final = 12.0
+GATHERED_S: Final = 0.9  # a second, but that an answer is heard later than it is logged
+LASTS_S: Final = 8.0  # and a few times as long as the operator takes to start
+PATIENT: Final = {"leaderElect": True, "leaseDuration": "9s", "renewDeadline": "6s", "retryPeriod": "500ms"}
 OFF: Final = {"ENABLE_WEBHOOKS": "false"}
 
 
@@ -60,7 +61,7 @@ def test_client_certificate_that_has_expired_must_end_it_with_1_and_one_line(tru
     operator = Operator(trusting, "expired", environment=OFF)
     with_certificate(operator, -60.0)
     process = operator.launch()
-    assert process.wait(15) == 1
+    assert process.wait(90) == 1
     (line,) = operator.tail().splitlines()
     assert re.match(r"error: kubeconfig .*: not authorised: 401 Unauthorized", line)
 
@@ -68,15 +69,20 @@ def test_client_certificate_that_has_expired_must_end_it_with_1_and_one_line(tru
 def test_client_certificate_that_expires_meanwhile_must_cost_the_lease_until_there_is_a_new_one(
     trusting: ControlPlane,
 ) -> None:
-    operator = Operator(trusting, "expiring", config=ELECTING, environment=OFF)
-    with_certificate(operator, LASTS_S)
+    operator = Operator(trusting, "expiring", config={"leaderElection": PATIENT}, environment=OFF)
+    with_certificate(operator, 600.0)
+    began_s = time.monotonic()
+    operator.start()
+    lasts_s = LASTS_S + 4 * (time.monotonic() - began_s)
+    operator.stop()
+    with_certificate(operator, lasts_s)
     began_s = time.monotonic()
     try:
         process = operator.start().process
         assert process is not None
-        assert process.wait(LASTS_S + 10) == 1
-        assert time.monotonic() - began_s > LASTS_S - 1  # as long as it lasted, all was well
-        log = operator.tail()
+        assert process.wait(lasts_s + 60) == 1
+        assert time.monotonic() - began_s > lasts_s - 1  # as long as it lasted, all was well
+        log = operator.tail(10**6)
         reason = "cannot read the lease b8b2488c.x-k8s.io: Unauthorized"
         assert log.count(reason) == 2  # once as it began, and once as what came of it
         assert f"the lease b8b2488c.x-k8s.io is lost: {reason}" in log
@@ -107,10 +113,10 @@ def test_token_that_is_taken_back_must_be_read_anew_without_an_end(
     process = operator.process
     sandbox.delete("ServiceAccount", "first")
     refused = Client(cluster.url, cluster.authority.certificate_file, tokens["first"])
-    sandbox.wait("the token is refused", lambda: _is_refused(refused), 30)
+    sandbox.wait("the token is refused", lambda: _is_refused(refused))
     refused.close()
     set_image(sandbox, "rotating", "img:2")
-    sandbox.wait("it says so", lambda: _refusals(operator), 10)
+    sandbox.wait("it says so", lambda: len(_refusals(operator)) >= 2, 60)
     time.sleep(4.0)  # it has tried three times
     refusals = _refusals(operator)
     assert len(refusals) == len(set(refusals)) == 2  # the revision and the status, each told once
@@ -122,8 +128,13 @@ def test_token_that_is_taken_back_must_be_read_anew_without_an_end(
 
 
 def _refusals(operator: Operator) -> list[str]:
-    lines = [json.loads(line) for line in operator.tail(10**7).splitlines()]
-    return [line["msg"] for line in lines if line.get("code") == 401]
+    return [line["msg"] for line in _lines(operator) if line.get("code") == 401]
+
+
+def _lines(operator: Operator, since: int = 0) -> list[Manifest]:
+    """The lines of its log that it has written to their end."""
+    whole, _, _ = operator.tail(10**7, since=since).rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _may_list_pods(client: Client, namespace: str) -> bool:
@@ -162,14 +173,35 @@ def test_groups_that_are_refused_together_must_be_told_of_in_one_event(
     text = (
         "Failed to create 7 worker statefulsets for leader pods serve-0, serve-1, serve-2, serve-3, serve-4 "
     )
-    aggregated = wait_event(sandbox, "FailedCreate", f"{text}and 2 more: ")
+    aggregated = wait_event(sandbox, "FailedCreate", f"{text}and 2 more: ", 120)
     assert "exceeded quota: none" in aggregated["message"]
+
+    def speaks_of_all(message: str) -> bool:
+        return all(f"StatefulSet serve-{index}: " in message for index in range(3))
+
+    def stalled() -> bool:
+        message = conditions(sandbox.must_get(names.KIND, "serve"))["Stalled"]["message"]
+        return speaks_of_all(message) and message.endswith("; and 2 more")
+
+    sandbox.wait_condition("serve", "Stalled", reason="APIRefused")
+    sandbox.wait("the condition speaks of all", stalled)
     told = wait_event(sandbox, "APIRefused", "exceeded quota")["message"]
-    assert [f"StatefulSet serve-{index}: " in told for index in range(3)] == [True] * 3
-    stalled = sandbox.wait_condition("serve", "Stalled", reason="APIRefused")
-    assert conditions(stalled)["Stalled"]["message"].endswith("; and 2 more")
+    first_s = [tries(sandbox, f"serve-{index}", mark)[0].at_s for index in range(7)]
+    assert speaks_of_all(told) or max(first_s) - min(first_s) > GATHERED_S
     assert len(sandbox.events("APIRefused")) == 1
-    assert len(sandbox.events("FailedCreate")) <= len(tries(sandbox, "serve-0", mark))
+    told_count = len(sandbox.events("FailedCreate"))
+    refused = [one for index in range(7) for one in tries(sandbox, f"serve-{index}", mark)]
+    assert told_count <= gatherings(refused)
+
+
+def gatherings(refused: Iterable[Entry]) -> int:
+    """How often refusals are told of where one event tells of what comes within a second: on a machine that
+    answers at once, for each time that all are tried."""
+    count, until_s = 0, 0.0
+    for at_s in sorted(one.at_s for one in refused):
+        if at_s >= until_s:
+            count, until_s = count + 1, at_s + GATHERED_S
+    return count
 
 
 def _over_quota(sandbox: Sandbox) -> bool:
@@ -194,19 +226,20 @@ def test_dying_namespace_must_be_met_with_silence(
     try:
         sandbox.client.delete("v1", "Namespace", None, sandbox.name)
         sandbox.delete("Service", "serve")
-        refused = sandbox.wait("it is refused", lambda: _creations(sandbox, mark), 20)
+        refused = sandbox.wait("it is refused", lambda: _creations(sandbox, mark), 60)
         assert {one.code for one in refused} == {403}
-        sandbox.wait("it is refused again", lambda: len(_creations(sandbox, mark)) > 1, 20)
+        sandbox.wait("it is refused again", lambda: len(_creations(sandbox, mark)) > 1, 60)
         assert "Stalled" not in conditions(sandbox.must_get(names.KIND, "serve"))
-        told = operator.tail(10**6, since=begun)
-        assert "403" not in told
-        assert "terminated" not in told
+        lines = _lines(operator, begun)
+        told = [line["msg"] for line in lines if line.get("code") == 403]  # a time may have these digits too
+        assert told == []
+        assert not any("403" in line["msg"] or "terminated" in str(line) for line in lines)
     finally:
         cluster.start_controllers()
         eventually(
             "the namespace is gone",
             lambda: sandbox.client.get("v1", "Namespace", None, sandbox.name) is None,
-            60,
+            120,
         )
     assert "Traceback" not in operator.tail(10**6, since=begun)
 
