@@ -22,9 +22,10 @@ from client import Manifest
 from conftest import NewOperator, StartKubelet
 from control_plane import ControlPlane, Setup
 from operator_process import Operator
+from patience import Stopwatch
 from proxy import Fault, Proxy
 from sandbox import Sandbox
-from test_resilience import ELECTING, set_of
+from test_resilience import set_of
 
 from lws_core import names
 from lws_runtime.kube import reflector as reflector_module
@@ -33,6 +34,7 @@ from lws_runtime.kube.connection import Connection, connect
 from lws_runtime.kube.reflector import Reflector
 from lws_runtime.kube.resources import RESOURCES
 
+LEADING: Final = {"leaderElection": {"leaderElect": True}}
 REVISION: Final = RESOURCES["ControllerRevision"]
 Told = list[tuple[str, str]]
 
@@ -222,7 +224,7 @@ def test_metrics_must_be_read_by_those_alone_who_may(
         "subjects": [{"kind": "ServiceAccount", "namespace": sandbox.name, "name": "scraper"}],
     }
     cluster.client().create(binding)
-    sandbox.wait("the binding counts", lambda: scrape(operator, allowed) == 200, 40, 5.0)
+    sandbox.wait("the binding counts", lambda: scrape(operator, allowed) == 200, 90, 5.0)
     assert scrape(operator, denied) == 403
     assert scrape(operator, "made-up") == 401
     assert scrape(operator, "") == 401
@@ -248,7 +250,7 @@ def test_token_that_nobody_knows_must_end_it_with_1_and_one_line(
     operator = new_operator("unknown")
     with_token(operator, "made-up")
     process = operator.launch()
-    assert process.wait(15) == 1
+    assert process.wait(90) == 1
     lines = operator.tail().splitlines()
     assert len(lines) == 1
     assert re.match(r"error: kubeconfig .*: not authorised: 401 Unauthorized", lines[0])
@@ -261,18 +263,19 @@ def test_dry_run_beside_another_never_prints_at_rest_and_never_writes(
     sandbox: Sandbox, start_kubelet: StartKubelet, new_operator: NewOperator
 ) -> None:
     start_kubelet(sandbox, load_s=0.1)
-    first = new_operator("acts", config=ELECTING).start()
+    first = new_operator("acts", config=LEADING).start()
     first.register_webhooks()
     sandbox.apply(set_of("shown"))
     sandbox.wait_ready("shown", 3)
-    time.sleep(2.0)
+    sandbox.wait_quiet()
     second = new_operator("shows", config={"lws": {"dryRun": True, "namespaces": [sandbox.name]}}).start()
+    sandbox.wait("it has listed all", lambda: "all objects listed" in second.tail(10**6))
     time.sleep(2.0)
     assert printed(second) == []
     first.stop()
     mark = sandbox.plane.audit.mark()
     sandbox.client.delete("v1", "Service", sandbox.name, "shown")
-    sandbox.wait("it shows what it would do", lambda: printed(second), 10)
+    sandbox.wait("it shows what it would do", lambda: printed(second), 60)
     time.sleep(2.0)
     assert [line for line in printed(second) if "Service shown" in line] == [
         line for line in printed(second) if "would create" in line
@@ -289,15 +292,16 @@ def test_sigterm_must_end_it_in_time_while_it_is_busy(
     sandbox: Sandbox, start_kubelet: StartKubelet, new_operator: NewOperator
 ) -> None:
     start_kubelet(sandbox, load_s=0.2)
-    operator = new_operator("busy", config=ELECTING).start()
+    operator = new_operator("busy", config=LEADING).start()
     operator.register_webhooks()
     for turn in range(3):
         for number in range(4):
             sandbox.apply(set_of(f"busy-{number}", replicas=4, image=f"img:{turn}"))
         time.sleep(0.4 * turn)
-        began_s = time.monotonic()
-        assert operator.stop() == 0
-        assert time.monotonic() - began_s < 5
+        assert operator.process is not None
+        with Stopwatch(operator.process.pid) as watch:
+            assert operator.stop() == 0
+        assert watch.took_s < 5
         lease = sandbox.plane.client().get(
             "coordination.k8s.io/v1", "Lease", rights.NAMESPACE, "b8b2488c.x-k8s.io"
         )
@@ -318,13 +322,13 @@ def test_cluster_without_the_crd_must_be_told_and_waited_for(
             assert operator.get("/readyz")[0] == 503
             assert operator.get("/healthz")[0] == 200
             plane.install_crd(crd)
-            operator.wait_ready(20)
+            operator.wait_ready()
         finally:
             assert operator.stop() == 0
 
 
 def _wait(check: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not check():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.1)
