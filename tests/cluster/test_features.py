@@ -139,6 +139,7 @@ def test_second_template_never_keeps_what_the_server_had_filled_in_for_the_first
         written = sandbox.writes("operator", mark, resources=("statefulsets",))
         return len([one for one in written if one.name == "serve" and one.code < 300])
 
+    sandbox.wait("the third is logged", lambda: applies() >= 3)
     stays(lambda: applies() == 3)  # the third template leaves nothing, and costs no more than itself
     assert {name: uid(pod) for name, pod in sandbox.pods().items()} == before
 
@@ -297,8 +298,12 @@ def test_partition_must_hold_a_canary_until_it_is_released(
     sandbox.wait_condition("serve", "Available")
     sandbox.wait_condition("serve", "UpdateInProgress", "False")
     stays(lambda: revisions() == [old] * 4 + [new] * 2)
-    found = sandbox.must_get(names.KIND, "serve")["status"]
-    assert (found["replicas"], found["readyReplicas"], found["updatedReplicas"]) == (3, 3, 1)
+
+    def counts() -> tuple[int, int, int]:
+        found = sandbox.must_get(names.KIND, "serve")["status"]
+        return found["replicas"], found["readyReplicas"], found["updatedReplicas"]
+
+    sandbox.wait("one group is updated", lambda: counts() == (3, 3, 1))  # counts alone are told a bit later
     sandbox.delete("Pod", "serve-0")  # a group that is lost below the partition comes back as it was
     sandbox.wait("group 0 is back", lambda: len(created(sandbox)) == 6 + 2 + 2)
     sandbox.wait("group 0 is as it was", lambda: revisions() == [old] * 4 + [new] * 2)
@@ -387,7 +392,7 @@ def drain(sandbox: Sandbox, *groups: int) -> None:
 
 
 def slow_leaders() -> Manifest:
-    hook = {"preStop": {"sleep": {"seconds": 2}}}
+    hook = {"preStop": {"sleep": {"seconds": 5}}}  # so that both end at once, and are looked at meanwhile
     leader = {"spec": {"containers": [{"name": "main", "image": "img:1", "lifecycle": hook}]}}
     return lws(replicas=3, size=3, template={"leaderTemplate": leader}, budget={"maxUnavailable": 2})
 

@@ -338,10 +338,10 @@ def test_autoscaler_must_scale_groups_by_what_their_leaders_use(
     sandbox.wait_ready("serve-autoscaled", 3)
 
     write_metrics(sandbox, leaders="100m", workers="1m")  # of 100m that they ask for: twice the target
-    sandbox.wait_ready("serve-autoscaled", 5)
+    sandbox.wait_ready("serve-autoscaled", 5, timeout_s=180)
     assert len(sandbox.pods("serve-autoscaled")) == 10
     write_metrics(sandbox, leaders="10m", workers="900m")
-    sandbox.wait_ready("serve-autoscaled", 3)
+    sandbox.wait_ready("serve-autoscaled", 3, timeout_s=180)
 
     sandbox.wait("the pods are gone", lambda: len(sandbox.pods("serve-autoscaled")) == 6)
     scaled = [one for one in sandbox.writes("controllers") if one.subresource == "scale"]
@@ -374,7 +374,14 @@ def test_groups_never_share_a_domain_and_workers_are_always_beside_their_leader(
     def waiting() -> list[Manifest]:
         return [pod for pod in sandbox.pods().values() if not pod["spec"].get("nodeName")]
 
-    stays(lambda: [label(pod, names.WORKER_INDEX) for pod in waiting()] == ["0"], 1.0)
+    def is_one_leader() -> bool:
+        return [label(pod, names.WORKER_INDEX) for pod in waiting()] == ["0"]
+
+    sandbox.wait(
+        "the other leader has no place",
+        lambda: is_one_leader() and "reason" in conditions(waiting()[0]).get("PodScheduled", {}),
+    )
+    stays(is_one_leader, 1.0)
     (leader,) = waiting()
     assert label(leader, names.SET_NAME) == "other"
     assert conditions(leader)["PodScheduled"]["reason"] == "Unschedulable"

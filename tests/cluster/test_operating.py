@@ -10,7 +10,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
-SMALL: Final = ("--groups", "4", "--load", "0.2", "--settle", "0.5", "--timeout", "60")
+SMALL: Final = ("--groups", "4", "--load", "0.2", "--settle", "2", "--timeout", "180")
 WORDS: Final = r"[a-z_/:]+"
 
 
