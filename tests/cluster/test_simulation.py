@@ -211,7 +211,7 @@ class Real:
 
     def must_come_to(self, when: str, expected: Rest) -> None:
         """Wait until it is at rest there, and stays."""
-        self.sandbox.wait(f"{when}: {expected}", partial(self._stays_at, expected), 40)
+        self.sandbox.wait(f"{when}: {expected}", partial(self._stays_at, expected), 120)
 
     def _stays_at(self, expected: Rest) -> bool:
         for _ in range(3):
@@ -275,9 +275,7 @@ def play(sandbox: Sandbox, start_kubelet: StartKubelet, text: str, gate: bool) -
     for index, expected in enumerate(model_rests(sandbox.name, steps, gate)):
         if index:
             real.do(steps[index - 1])
-        sandbox.wait(
-            f"after step {index}: {expected}; it is {real.rest()}", lambda e=expected: real.rest() == e, 40
-        )
+        real.must_come_to(f"after step {index}", expected)
     assert real.numbers() == model_numbers(sandbox.name, steps, gate)
 
 
