@@ -117,46 +117,47 @@ def _run(
 
     async def served() -> bool:
         try:
-            return bool(await serve(settings, kubeconfig, timers.end_for_sure))
+            return bool(await serve(settings, kubeconfig, deadline.end_for_sure))
         except faults as problem:  # told here: what is still waited for may cut the end short
             say("error", str(problem))
             return False
         finally:
-            timers.end_for_sure(EXIT_CLUSTER)
+            deadline.end_for_sure(EXIT_CLUSTER)
 
-    timers = _Timers()
+    deadline = _Deadline()
     try:
         ended_well = asyncio.run(served())  # at its end it waits for threads, and hears no signal
     finally:
-        timers.cancel()
+        deadline.cancel()
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)  # we are about to end
     return ended_well
 
 
 def _stop(*_: object) -> None:
-    """What a signal does as long as nothing has begun."""
-    sys.exit(0)
+    """What a signal does as long as nothing has begun. An exception would be lost in the import of a module,
+    where it may come."""
+    os._exit(0)
 
 
-class _Timers:
-    """They end the process soon, whatever still waits: a name that is being looked up, say, cannot be
-    cancelled. The one that was started first decides with which code."""
+class _Deadline:
+    """It ends the process soon, whatever still waits: a name that is being looked up, say, cannot be
+    cancelled. Who sets it first decides with which code."""
 
     def __init__(self) -> None:
-        self._started: list[threading.Timer] = []
+        self._timer: threading.Timer | None = None
 
     def end_for_sure(self, code: int) -> None:
-        """Start one."""
-        timer = threading.Timer(_END_S, os._exit, (code,))
-        timer.daemon = True
-        timer.start()
-        self._started.append(timer)
+        """Set it."""
+        if self._timer is None:
+            self._timer = threading.Timer(_END_S, os._exit, (code,))
+            self._timer.daemon = True
+            self._timer.start()
 
     def cancel(self) -> None:
         """There is nothing left to wait for."""
-        for timer in self._started:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _given(flags: dict[str, Any]) -> FrozenMap[Json]:
