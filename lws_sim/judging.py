@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -39,6 +40,9 @@ from lws_core.spec import IntOrPercent, LeaderWorkerSet, Spec
 from lws_core.values import as_map, dig
 
 from .world import START_S
+
+Waited: TypeAlias = Callable[[int, float, float], bool]
+"""Whether a group, by its index, has by some time (epoch seconds) been waited for, for so many seconds."""
 
 _GONE_AGAIN_S: Final = 60.0
 
@@ -75,14 +79,17 @@ def _part(value: IntOrPercent, replicas: int) -> Fraction:
     return Fraction(value) if isinstance(value, int) else Fraction(int(value.rstrip("%")) * replicas, 100)
 
 
-def judge(memory: Memory, actions: tuple[Action, ...], now_s: float) -> tuple[Violation, ...]:
+def judge(
+    memory: Memory, actions: tuple[Action, ...], now_s: float, waited: Waited | None = None
+) -> tuple[Violation, ...]:
     """What is wrong with the actions of one look, which was made on this memory at that time (epoch seconds).
-    Cost: all groups."""
+    `waited` tells how long groups were waited for, what the memory says of that without it. Cost: all groups.
+    """
     lws, statefulset = memory.lws, memory.statefulset
     if lws is None or not any(isinstance(action, Apply | Delete) for action in actions):
         return ()
     found: list[Violation] = []
-    case = None if statefulset is None else _Case(lws, statefulset, memory, now_s)
+    case = None if statefulset is None else _Case(lws, statefulset, memory, now_s, waited)
     for action in actions:
         if isinstance(action, Apply) and action.ref.kind == "StatefulSet" and action.ref.name == lws.name:
             found += _judge_apply(case, action)
@@ -98,10 +105,15 @@ class _Case:
     """The view of a set, as plainly as possible: one row for each group below the leader count."""
 
     def __init__(
-        self, lws: LeaderWorkerSet, statefulset: LeaderStatefulSet, memory: Memory, now_s: float
+        self,
+        lws: LeaderWorkerSet,
+        statefulset: LeaderStatefulSet,
+        memory: Memory,
+        now_s: float,
+        waited: Waited | None = None,
     ) -> None:
         self.lws, self.statefulset = lws, statefulset
-        self._memory, self._now_s = memory, now_s
+        self._memory, self._now_s, self._waited = memory, now_s, waited
         self.limits = limits_of(lws.spec)
         self.key = statefulset.labels.get(names.REVISION_KEY, "")
         self.groups = [memory.groups.get(index).group for index in range(statefulset.replicas)]
@@ -155,6 +167,8 @@ class _Case:
     def _was_waited_for(self, index: int) -> bool:
         """Whether an unready group counts as broken by time. One that falls in this look falls now."""
         history, waits_s = self._memory.groups.get(index).history, self._memory.options.broken_after_s
+        if self._waited is not None:
+            return self._waited(index, self._now_s, waits_s)
         began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
         began += [at_s for groups, at_s in self._memory.unseen if groups >> index & 1]
         since_s = max(min(began, default=self._now_s), START_S)

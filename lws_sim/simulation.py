@@ -36,6 +36,7 @@ from .judging import Violation, judge
 from .notes import BEFORE, Change, note
 from .strictness import Strictness, judge_end, judge_requests, judge_silence
 from .trace import Mark, Row, Sample, Summary, Trace
+from .waiting import Clock
 from .world import Choose, World
 
 MOST_PODS: Final = 20_000
@@ -111,7 +112,7 @@ class Simulation:
         strict: bool = False,
     ) -> None:
         self._setting, self._options, self._choose, self._admit = setting, options, choose, admit
-        self._strictness = Strictness() if strict else None
+        self._strictness, self._clock = Strictness() if strict else None, Clock()
         self._rows: list[Row] = []
         self._samples: list[Sample] = []
         self._marks: list[Mark] = []
@@ -213,16 +214,16 @@ class Simulation:
         trace = self._trace()
         if self._strictness is None or not trace.summary.finished:
             return trace
-        self._judge_goal()
+        self._judge_goal(renamed=self._strictness.renamed)
         return attrs.evolve(trace, summary=attrs.evolve(trace.summary, violations=self.violations))
 
-    def _judge_goal(self) -> None:
+    def _judge_goal(self, *, renamed: bool) -> None:
         fresh = Simulation(self._setting, options=self._options)
         fresh.bring_up(self._player.manifest)
         wanted = World() if self._deleted else fresh.player.world
         self._note_violations(judge_silence(self._world, self._player.owner))
         if self._budget.partition == 0:  # a canary keeps what it has: that tells where it came from
-            self._note_violations(judge_end(self._world, wanted))
+            self._note_violations(judge_end(self._world, wanted, renamed=renamed))
 
     def _note_violations(self, found: Iterable[Violation]) -> None:
         for violation in found:
@@ -409,9 +410,13 @@ class Simulation:
             self._row.fresh = False
 
     def _judge(self, memory: Memory, sent: tuple[cluster.Send, ...]) -> None:
-        self._note_violations(judge(memory, tuple([send.action for send in sent]), self._world.now_s))
-        if self._strictness is not None:
-            self._note_violations(judge_requests(self._world))
+        actions, now_s = tuple([send.action for send in sent]), self._world.now_s
+        if self._strictness is None:
+            self._note_violations(judge(memory, actions, now_s))
+            return
+        self._clock.look(memory, now_s)
+        self._note_violations(judge(memory, actions, now_s, self._clock.was_waited_for))
+        self._note_violations(judge_requests(self._world))
 
     def _note_changes(self, before: World) -> None:
         """Take in what the controller's watch holds more than before, which is every change of the set."""

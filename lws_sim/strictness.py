@@ -28,7 +28,7 @@ from lws_core.values import evolve
 from . import scenario as script
 from . import world as cluster
 from .census import Standing
-from .ends import differences, end_of
+from .ends import differences, end_of, without_keys
 from .faults import NO_FAULTS, perform, possible
 from .judging import Violation, limits_of
 from .world import World
@@ -54,6 +54,7 @@ class Strictness:
     slow: bool = False
     pending: bool = False
     alone: bool = False
+    renamed: bool = False
 
     def note_deeds(self, deeds: tuple[script.Deed, ...], spec: Spec, standing: Standing) -> None:
         """Something was done to the set, which stands so, and has this spec from now on."""
@@ -66,6 +67,7 @@ class Strictness:
         back = self.pending and was_alone and not self.alone and bool({"o", "x"} & {*standing.groups})
         self.slow |= any(map(_is_slow, deeds))
         self.pending |= harm
+        self.renamed |= any(map(_deletes_revision, deeds))
         self.harmed |= harm or back or (cut and not self.resting)
         self.floor = min(self.floor, limits.floor)
         self.resting = False
@@ -112,9 +114,11 @@ def _first_request(world: World) -> str:
     return f"an event: {action.event.note}" if isinstance(action, Emit) else action_key(action)
 
 
-def judge_end(world: World, fresh: World) -> list[Violation]:
-    """What is wrong with what a run left, against a cluster in which the same set was just brought up."""
-    found = differences(end_of(world), end_of(fresh))
+def judge_end(world: World, fresh: World, *, renamed: bool = False) -> list[Violation]:
+    """What is wrong with what a run left, against a cluster in which the same set was just brought up.
+    `renamed`: a revision was deleted by hand, so that the same content may come under another key."""
+    left, wanted = end_of(world), end_of(fresh)
+    found = differences(without_keys(left), without_keys(wanted)) if renamed else differences(left, wanted)
     if not found:
         return []
     more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
@@ -128,6 +132,12 @@ def _is_alone(spec: Spec) -> bool:
 def _is_harmless(deed: script.Deed) -> bool:
     return isinstance(deed, _HARMLESS | script.ChangeTemplate) or (
         isinstance(deed, script.TurnReady) and deed.ready
+    )
+
+
+def _deletes_revision(deed: script.Deed) -> bool:
+    return isinstance(deed, script.DeleteObject) and any(
+        target.kind == "ControllerRevision" for target in deed.targets
     )
 
 

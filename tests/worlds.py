@@ -36,6 +36,7 @@ from lws_sim.cluster.store import (
     uid_of,
 )
 from lws_sim.judging import Limits, Violation, judge, limits_of
+from lws_sim.waiting import Clock
 
 OWNER: Final = "default/serve"
 LEADERS: Final = "StatefulSet/default/serve"
@@ -122,6 +123,7 @@ class Run:
         timing = cluster.Timing(load_s=None, stop_s=4.0)
         self.world = cluster.new_world(gate=shape.gate, timing=timing, options=options)
         self.violations: list[Violation] = []
+        self.clock = Clock()
         self.floor: int | None = None
         self.fail: Callable[[], str | int | None] | None = None
         self.recreated: list[str] = []  # UIDs of leaders that were deleted in the foreground
@@ -255,7 +257,8 @@ class Run:
             assert version >= self.heard, f"a view of {version}, older than the own write {self.heard}"
         sent = [action_key(send.action) for send in self.world.sends if not isinstance(send.action, Emit)]
         assert len(set(sent)) == len(sent), f"sent twice before it was answered: {sorted(sent)}"
-        self.violations += judge(memory, actions, self.world.now_s)
+        self.clock.look(memory, self.world.now_s)
+        self.violations += judge(memory, actions, self.world.now_s, self.clock.was_waited_for)
         assert not self.violations, f"{self.violations}: {self.trace[-30:]}"
 
     def _send(self, task: cluster.Send) -> None:

@@ -3,11 +3,15 @@ never before it has had its time, and always once it has."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from worlds import Shape
 
+from lws_core import leading
+from lws_core.bits import GroupSet
+from lws_core.memory import Memory
 from lws_core.options import Options
 from lws_core.values import freeze_map
 from lws_sim import scenario as script
@@ -59,6 +63,10 @@ class Case:
             self.go_on(after(10))
         raise AssertionError(f"never in {limit_s} s: {self.groups}")
 
+    @property
+    def broken_rules(self) -> list[str]:
+        return [violation.rule for violation in self._run.violations]
+
     def serves_for(self, seconds: int) -> bool:
         """Whether one of the two is ready all the time, for so long from now."""
         for _ in range(0, seconds, 5):
@@ -66,6 +74,22 @@ class Case:
                 return False
             self.go_on(after(5))
         return True
+
+
+@pytest.mark.parametrize("early_s", [0.0, 20.0])
+def test_operator_that_gives_a_group_up_too_early_must_break_its_budget(
+    monkeypatch: pytest.MonkeyPatch, early_s: float
+) -> None:
+    """The judge has a clock of its own: what the operator remembers might be wrong."""
+    right = leading._broken_from
+
+    def hasty(memory: Memory, unready: GroupSet) -> Iterator[tuple[GroupSet, float]]:
+        return ((groups, at_s - early_s) for groups, at_s in right(memory, unready))
+
+    monkeypatch.setattr(leading, "_broken_from", hasty)
+    case = Case({"unready": 0}, NEW, after(1))
+    assert case.given_up_after() == 300 - early_s
+    assert case.broken_rules == (["budget"] if early_s else [])
 
 
 def test_group_that_came_up_between_two_looks_always_has_its_time_when_it_falls() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import attrs
@@ -10,15 +11,16 @@ from worlds import OWNER, Run, Shape
 
 from lws_core import names
 from lws_core.codec import decode
-from lws_core.values import evolve, freeze_map
+from lws_core.values import canonical, evolve, freeze_map
 from lws_sim import scenario as script
 from lws_sim import simulation as simulating
 from lws_sim import world as cluster
 from lws_sim.census import Standing
 from lws_sim.cluster import kubelet
-from lws_sim.cluster.store import label, name_of, owners, uid_of
+from lws_sim.cluster.store import Object, Store, label, name_of, owners, uid_of
 from lws_sim.deeds import Player
 from lws_sim.ends import differences, end_of
+from lws_sim.persistent import PersistentMap
 from lws_sim.simulation import Simulation
 from lws_sim.strictness import Strictness, judge_end, judge_requests, judge_silence
 
@@ -126,6 +128,31 @@ def test_what_is_left_over_or_missing_or_different_must_break_a_rule() -> None:
     fallen = cluster.write(run.world, kubelet.set_ready(run.world.store, run.pods()[0], False, 0.0))
     (other,) = judge_end(fallen, fresh)
     assert other.text.startswith("Pod/default/serve-0.status.containerStatuses is ")
+
+
+def test_other_names_of_the_same_revision_must_break_no_rule_where_one_was_deleted_by_hand() -> None:
+    fresh = at_rest(replicas=2)
+    key = str(label(fresh.store.all("StatefulSet")[0], names.REVISION_KEY))
+    renamed = evolve(fresh, store=renamed_in(fresh.store, key))
+    assert [violation.rule for violation in judge_end(renamed, fresh)] == ["end"]
+    assert judge_end(renamed, fresh, renamed=True) == []
+    (more,) = judge_end(at_rest(replicas=3), fresh, renamed=True)
+    assert "replicas is 3, not 2" in more.text
+    found = Strictness()
+    found.note_deeds((script.DeleteObject((script.Target("Service", "serve"),)),), SPEC, STANDING)
+    assert not found.renamed
+    revision = script.Target("ControllerRevision", f"serve-{key}-1")
+    found.note_deeds((script.DeleteObject((revision,)),), SPEC, STANDING)
+    assert found.renamed
+
+
+def renamed_in(store: Store, key: str) -> Store:
+    """The store with another key for the revision, wherever it is named."""
+    objects: PersistentMap[Object] = PersistentMap()
+    for place, obj in store.objects.items():
+        renamed = json.loads(canonical(obj).replace(key, "other"))
+        objects = objects.put(place.replace(key, "other"), freeze_map(renamed))
+    return evolve(store, objects=objects)
 
 
 def test_differences_must_name_what_is_missing_and_what_is_left_over() -> None:
