@@ -26,6 +26,8 @@ class Scope:
     (model.FAULTS), and `fault_count` how many. slack: how many steps the cluster may take while the
     controller has something to do, None for any number. from_creation: it begins with the set's creation,
     rather than at rest. reports_at_once: a status is written as soon as it was decided on, and never lost.
+    late_answers: requests are carried out in any order, and answered in any later one, rather than in theirs
+    and at once.
     """
 
     gate: bool = False
@@ -36,6 +38,7 @@ class Scope:
     slack: int | None = 1
     from_creation: bool = False
     reports_at_once: bool = True
+    late_answers: bool = False
 
     def model(self, manifest: Object, store_type: type[NamedStore] = NamedStore) -> Model:
         """What can happen to a set within this scope."""
@@ -44,6 +47,7 @@ class Scope:
             gate=self.gate,
             faults=self.faults,
             reports_at_once=self.reports_at_once,
+            late_answers=self.late_answers,
             slack=self.slack,
             store_type=store_type,
         )

@@ -6,9 +6,9 @@ thousands of clusters and memories. The controller is lws_core's machine and the
 unchanged; only names are made plain (naming.py).
 
 What is taken as one step: the controller sees everything that has changed, or nothing, and then looks; a
-request is carried out and answered; requests of a controller are sent in their order; a StatefulSet of
-workers is synced, and a pod placed, as soon as they can be. Every other step of the cluster is a move of
-its own and may be as late as it likes.
+StatefulSet of workers is synced, and a pod placed, as soon as they can be; and, but for a model with late
+answers, a request is carried out and answered, in the order in which they were sent. Every other step of the
+cluster is a move of its own and may be as late as it likes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from lws_core import controller, names
 from lws_core.actions import Action, Apply, Delete, Emit, PatchStatus, Read
 from lws_core.bits import indexes
 from lws_core.lineage import Lineage
-from lws_core.memory import Memory, Retry
+from lws_core.memory import Memory, Retry, Unreadable
+from lws_core.observed import Node
 from lws_core.options import Options
 from lws_core.reading import read
 from lws_core.sights import Answered, Gone, Outcome, Seen, Synced, Thing
@@ -75,7 +76,7 @@ _WORDS: Final = {
     **dict.fromkeys(("sync", "restart", "kill", "evict", "fall"), re.compile(".+")),
     "delete by hand": re.compile(f"({'|'.join(_DELETED)}) .+"),
     **dict.fromkeys(
-        ("send", "lost", "carried out, the answer lost", "carried out twice"),
+        ("send", "carry out", "answer", "lost", "carried out, the answer lost", "carried out twice"),
         re.compile("[A-Z][A-Za-z]+ [A-Z][A-Za-z]+ .+"),
     ),
 }
@@ -112,12 +113,25 @@ _Befallen: TypeAlias = tuple[Label, int, Debt | None, str]
 """What befalls an object: how, the cluster after it, what a group is owed for it, and the object's UID."""
 
 
+class Late(NamedTuple):
+    """A request that was carried out and is not answered yet, with its outcome. since: what newer the
+    controller has heard of the object, nothing, another answer, or what the watch shows."""
+
+    action: int
+    outcome: int
+    since: int = 0
+
+
+_ANSWERED, _WATCHED = 1, 2
+
+
 class State(NamedTuple):
     """Where everything stands. The numbers index what the model has met.
 
-    sends: the requests under way, in their order. now_s: the time. draft: what the user has asked for so far.
-    faults: how many may still happen; harmed: one has taken or hurt what stands, rather than the controller
-    or its requests. owed: recreations of groups for failures of their members.
+    sends: the requests under way, in their order; answers: those that were carried out. now_s: the time.
+    draft: what the user has asked for so far. faults: how many may still happen; harmed: one has taken or
+    hurt what stands, rather than the controller or its requests. owed: recreations of groups for failures of
+    their members.
     """
 
     cluster: int
@@ -129,6 +143,7 @@ class State(NamedTuple):
     owed: Owed
     behind: int
     harmed: bool = False
+    answers: tuple[Late, ...] = ()
 
 
 class Move(NamedTuple):
@@ -171,7 +186,8 @@ class _Looked(NamedTuple):
 
 class Model:
     """The moves of one set. `drafts`: what a user may make of it (edits.py); the first is the beginning.
-    `store_type`: how the cluster names what it stores."""
+    `late_answers`: requests are carried out in any order, and answered in any later one. `store_type`: how
+    the cluster names what it stores."""
 
     def __init__(
         self,
@@ -180,6 +196,7 @@ class Model:
         gate: bool = False,
         faults: tuple[str, ...] = (),
         reports_at_once: bool = True,
+        late_answers: bool = False,
         slack: int | None = 1,
         store_type: type[NamedStore] = NamedStore,
     ) -> None:
@@ -190,6 +207,7 @@ class Model:
         self.owner = f"{self.namespace}/{self.name}"
         self._status = f"PatchStatus {names.KIND} {self.name}"
         self._reports_at_once, self._slack = reports_at_once, slack
+        self._late_answers = late_answers
         self._store_type = store_type
         policy = dig(manifest, "spec", "leaderWorkerTemplate", "restartPolicy")
         self._recreates, self._waits_for_start = policy != "None", policy == "RecreateGroupAfterStart"
@@ -202,7 +220,7 @@ class Model:
         self._looked: dict[tuple[int, float], _Looked] = {}
         self._caught_up: dict[tuple[int, int], int] = {}
         self._carried: dict[tuple[int, int, float], tuple[int, int]] = {}
-        self._heard: dict[tuple[int, int, int, float], int] = {}
+        self._heard: dict[tuple[int, Late, float], int] = {}
         self._stirred: dict[tuple[int, float], tuple[tuple[Label, int], ...]] = {}
         self._befallen: dict[tuple[str, int, float], tuple[_Befallen, ...]] = {}
         self._lineages: dict[Lineage, Lineage] = {}
@@ -298,9 +316,9 @@ class Model:
             if looked.memory != state.memory or looked.sends:
                 waits = False
                 yield self._after_look(state, looked, how)
-        if state.sends:
+        if state.sends or state.answers:
             waits = False
-            yield self._send(state)
+            yield from self._requests(state)
         if self._is_late(state):
             return
         for how, after in self._stir(state.cluster, state.now_s):
@@ -320,7 +338,7 @@ class Model:
             alive = {uid_of(pod) for pod in self.world(state).store.all("Pod")}
             owed = tuple(debt for debt in state.owed if debt.sure < 0 or debt.group in alive)
             state = state._replace(owed=owed)
-        if not state.behind or state.sends:
+        if not state.behind or state.sends or state.answers:
             return state
         memory = self._catch_up(state.cluster, state.memory)
         looked = self._look(memory, state.now_s)
@@ -328,6 +346,9 @@ class Model:
 
     def _after_look(self, state: State, looked: _Looked, how: Label) -> Move:
         after = state._replace(memory=looked.memory, sends=state.sends + looked.sends)
+        if how == ("look",):
+            seen = tuple(late._replace(since=_WATCHED) for late in state.answers)
+            after = after._replace(answers=seen)
         if self._reports_at_once:
             for number in looked.sends:
                 if isinstance(self.action(number), PatchStatus):
@@ -339,18 +360,43 @@ class Model:
         if at_s < state.now_s + _FAR_S:
             yield Move(("wait", f"{at_s - state.now_s:g} s"), state._replace(now_s=max(at_s, state.now_s)))
 
-    def _send(self, state: State) -> Move:
-        number = state.sends[0]
-        return Move(("send", self._words(number)), self._counted(self._sent(state, number)))
+    def _requests(self, state: State) -> Iterator[Move]:
+        """What can become of the requests under way."""
+        if not self._late_answers:
+            number = state.sends[0]
+            yield Move(("send", self._words(number)), self._counted(self._sent(state, number)))
+            return
+        for number in state.sends:
+            yield Move(("carry out", self._words(number)), self._counted(self._carried_out(state, number)))
+        for late in state.answers:
+            yield Move(("answer", self._words(late.action)), self._counted(self._answered(state, late)))
 
     def _sent(self, state: State, number: int) -> State:
         """The state after a request was carried out and answered."""
+        after = self._carried_out(state, number)
+        return self._answered(after, after.answers[-1])
+
+    def _carried_out(self, state: State, number: int) -> State:
         sends = list(state.sends)
         sends.remove(number)
         after, outcome = self._carry_out(state.cluster, number, state.now_s)
-        memory = self._hear(state.memory, number, outcome, state.now_s)
+        answers = (*state.answers, Late(number, outcome))
         owed = self._owed(state, number, outcome)
-        return state._replace(cluster=after, memory=memory, sends=tuple(sends), owed=owed)
+        return state._replace(cluster=after, sends=tuple(sends), answers=answers, owed=owed)
+
+    def _answered(self, state: State, late: Late) -> State:
+        place = state.answers.index(late)
+        older = tuple(self._overtaken(other, late) for other in state.answers[:place])
+        memory = self._hear(state.memory, late, state.now_s)
+        return state._replace(memory=memory, answers=older + state.answers[place + 1 :])
+
+    def _overtaken(self, other: Late, late: Late) -> Late:
+        """An answer after a later one was heard, which may be of the same object."""
+        asked, told = self.action(other.action), self.action(late.action)
+        assert not isinstance(asked, Emit)
+        assert not isinstance(told, Emit)
+        same = asked.ref == told.ref
+        return other._replace(since=max(other.since, _ANSWERED)) if same else other
 
     def _owed(self, state: State, number: int, outcome: int) -> Owed:
         action, answer = self.action(number), self._outcomes.values[outcome]
@@ -384,8 +430,8 @@ class Model:
                     yield Move(how, self._moved(left, after)._replace(owed=owed, harmed=True), "fault")
         if "crash" in self.faults:
             memory = self._remember(self.started(state))
-            if memory != state.memory or state.sends:
-                anew = self._counted(left._replace(memory=memory, sends=()))
+            if memory != state.memory or state.sends or state.answers:
+                anew = self._counted(left._replace(memory=memory, sends=(), answers=()))
                 yield Move(("the controller starts anew",), anew, "fault")
         if "request" in self.faults and state.sends:
             yield from self._lose(left)
@@ -402,11 +448,11 @@ class Model:
         number, rest = left.sends[0], left.sends[1:]
         words, now_s = self._words(number), left.now_s
         unknown = self._outcomes.of(Outcome(_LOST, message="lost"))
-        deaf = self._hear(left.memory, number, unknown, now_s)
+        deaf = self._hear(left.memory, Late(number, unknown), now_s)
         once, outcome = self._carry_out(left.cluster, number, now_s)
         owed = self._owed(left, number, outcome)
         twice, outcome = self._carry_out(once, number, now_s)
-        told = self._hear(left.memory, number, outcome, now_s)
+        told = self._hear(left.memory, Late(number, outcome), now_s)
         for how, now in (
             ("lost", left._replace(memory=deaf)),
             ("carried out, the answer lost", left._replace(cluster=once, memory=deaf, owed=owed)),
@@ -527,12 +573,17 @@ class Model:
         """What a controller knows that starts in a state."""
         return controller.begin(self._show(state.cluster).values(), state.now_s, OPTIONS)
 
-    def _hear(self, number: int, action: int, outcome: int, now_s: float) -> int:
-        key = (number, action, outcome, now_s)
+    def _hear(self, number: int, late: Late, now_s: float) -> int:
+        """The memory after an answer."""
+        key = (number, late, now_s)
         found = self._heard.get(key)
         if found is None:
-            memory, answer = self._memories.values[number], self._outcomes.values[outcome]
-            memory = controller.observe(memory, Answered(self.action(action), answer), now_s)
+            memory, outcome = self._memories.values[number], self._outcomes.values[late.outcome]
+            answered = Answered(self.action(late.action), outcome)
+            if late.since:
+                memory = _hear_late(memory, answered, late.since, now_s)
+            else:
+                memory = controller.observe(memory, answered, now_s)
             found = self._heard[key] = self._remember(memory)
         return found
 
@@ -719,6 +770,34 @@ def _leader_of(store: Store, obj: Object) -> str:
         references = (reference for reference in owners(above) if reference.get("controller"))
         above = next((store.owner(reference, namespace_of(obj)) for reference in references), None)
     return "" if above is None or terminating(above) else uid_of(above)
+
+
+def _hear_late(memory: Memory, answered: Answered, since: int, now_s: float) -> Memory:
+    """The memory after an answer that tells of an object as it was before what is known of it: versions here
+    tell no order, so both are given one for the while."""
+    thing = answered.outcome.thing
+    if thing is None:
+        return controller.observe(memory, answered, now_s)
+    kind, name, *_ = identity(thing)
+    before = find(memory, kind, name)
+    late = attrs.evolve(answered, outcome=attrs.evolve(answered.outcome, thing=_at_version(thing, "1")))
+    if before is None:
+        if since == _WATCHED:
+            return controller.observe(evolve(memory, newest=FrozenMap({kind: 1})), late, now_s)
+        return controller.observe(memory, answered, now_s)
+    known = _at_version(before, "2")
+    memory = controller.observe(controller.observe(memory, Seen(known), now_s), late, now_s)
+    return controller.observe(memory, Seen(before), now_s) if find(memory, kind, name) == known else memory
+
+
+def _at_version(thing: Thing, version: str) -> Thing:
+    match thing:
+        case LeaderWorkerSet():
+            return attrs.evolve(thing, metadata=attrs.evolve(thing.metadata, resource_version=version))
+        case Unreadable() | Node():
+            return thing
+        case _:
+            return attrs.evolve(thing, resource_version=version)
 
 
 def _with_debt(owed: Owed, more: Debt) -> Owed:

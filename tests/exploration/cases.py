@@ -36,6 +36,7 @@ class Case:
             f"{self.family}: R={shape.replicas} size={shape.size} {budget} gate={int(scope.gate)} "
             f"{shape.restart_policy} {shape.startup_policy}, {happens}, slack {scope.slack}"
             f"{', created' * scope.from_creation}{', reports late' * (not scope.reports_at_once)}"
+            f"{', answers late' * scope.late_answers}"
         )
 
     @property
@@ -112,9 +113,33 @@ def as_late_as_can_be() -> list[Case]:
     ]
 
 
+def answers_late() -> list[Case]:
+    """Requests are carried out in any order, and answered in any later one: watches are faster than answers,
+    and reads are overtaken by writes."""
+    any_order = Scope(edits=("template",), slack=None, late_answers=True)
+    twice = attrs.evolve(any_order, edits=("template", "revert"), edit_count=2, slack=1)
+    moved = attrs.evolve(twice, edits=("template", "partition"))
+    failing = attrs.evolve(twice, edits=EVERYTHING, edit_count=1, faults=MEMBERS, fault_count=1)
+    one, two = Shape(replicas=1, size=1), Shape(replicas=2, size=1)
+    surges = {"max_unavailable": 0, "max_surge": 1}
+    known = [
+        (attrs.evolve(one, **surges), any_order),
+        (two, any_order),
+        (Shape(replicas=1, size=2), any_order),
+        (one, attrs.evolve(twice, slack=2)),
+        (one, attrs.evolve(failing, slack=2)),
+        (two, twice),
+        (two, moved),
+        (attrs.evolve(two, **surges), moved),
+        (two, attrs.evolve(failing, edits=("template", "up", "down"), faults=("crash", "request"))),
+        (Shape(replicas=2, size=2), attrs.evolve(twice, edits=("template",), edit_count=1)),
+    ]
+    return [Case("late answers", shape, scope) for shape, scope in known]
+
+
 def bounded() -> list[Case]:
     """What every change of the project must pass."""
-    cases = as_late_as_can_be()
+    cases = as_late_as_can_be() + answers_late()
     for gate, size, replicas in itertools.product((False, True), (1, 2), (1, 2, 3)):
         rollout = Scope(gate=gate, edits=("template",))
         cases += [
@@ -228,6 +253,13 @@ def every_order() -> list[Case]:
             cases += [Case("every order", attrs.evolve(surging, partition=p), rollout) for p in (0, 1, 2)]
             two = Shape(replicas=2, size=1, max_unavailable=unavailable, max_surge=1 - unavailable)
             cases += [Case("every order, two edits", two, edits) for edits in (twice, moved)]
+        late = attrs.evolve(twice, slack=2, late_answers=True)
+        cases += [
+            Case("late answers, wide", Shape(replicas=2, size=1), one_late)
+            for one_late in (late, attrs.evolve(late, faults=("request",), fault_count=1))
+        ]
+        created = attrs.evolve(rollout, late_answers=True, from_creation=True)
+        cases.append(Case("late answers, wide", Shape(replicas=1, size=1), created))
         whole = Shape(replicas=1, size=2)
         three, one = Shape(replicas=3, size=1), Shape(replicas=1, size=1)
         edits = attrs.evolve(rollout, edits=EVERYTHING, edit_count=2)

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import attrs
 import pytest
+from building import a_set
 from click.testing import CliRunner
 from exploration.cases import Case
 from exploration.unreduced import compare
 from hypothesis import given
 from hypothesis import strategies as st
+from machine import START_S
+from machine import at_rest as rested
 from worlds import Shape
 
-from lws_core import rollout
+from lws_core import controller, rollout
+from lws_core.actions import Read, Ref
 from lws_core.rollout import Budget
+from lws_core.sights import Answered, Gone, Outcome
 from lws_core.spec import IntOrPercent
 from lws_core.values import FrozenMap, as_map, dig
 from lws_runtime.cli import main
@@ -26,7 +31,7 @@ from lws_sim.checking.bounds import MOST_REPLICAS, Numbers, bounded, numbers_of,
 from lws_sim.checking.check import Scope, check, recheck
 from lws_sim.checking.edits import EDITS, drafts
 from lws_sim.checking.explorer import Explorer, at_rest, rest
-from lws_sim.checking.model import FAULTS, Model, is_move
+from lws_sim.checking.model import FAULTS, Model, _hear_late, is_move
 from lws_sim.deeds import set_field
 from lws_sim.world import LOAD
 
@@ -491,3 +496,43 @@ def test_command_must_refuse_what_it_cannot_use(manifest: str) -> None:
     assert run()[0] == 2
     assert run("--replay", manifest, manifest)[0] == 2
     assert run(manifest, "--edit", "paint")[0] == 2
+
+
+def test_late_answers_must_come_in_any_order_and_change_nothing_before() -> None:
+    scope = Scope(edit_count=0, slack=None, from_creation=True, late_answers=True)
+    model = scope.model(Shape(replicas=1, size=1).manifest)
+    state = next(move.after for move in model.moves(scope.start(model)) if move.label == ("look",))
+    requests = [move for move in model.moves(state) if move.label[0] == "carry out"]
+    assert len(requests) == len(state.sends) > 1
+    for last in (0, 1):
+        after = state
+        for number in (1 - last, last):
+            words = requests[number].label
+            after = next(move.after for move in model.moves(after) if move.label == words)
+        assert (after.memory, after.sends) == (state.memory, ())
+        answers = [move for move in model.moves(after) if move.label[0] == "answer"]
+        assert len(answers) == 2
+        assert all(len(move.after.answers) == 1 for move in answers)
+        seen = next(move.after for move in model.moves(after) if move.label == ("look",))
+        assert [late.since for late in after.answers] == [0, 0]
+        assert [late.since for late in seen.answers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("since", "is_gone", "tells"),
+    [(1, False, "nothing"), (2, False, "nothing"), (2, True, "nothing"), (1, True, "what it shows")],
+)
+def test_late_answer_must_not_be_believed_against_what_is_newer(
+    since: int, is_gone: bool, tells: str
+) -> None:
+    """Where an answer told of its end, the watch alone can say that an older one shows it before."""
+    memory = rested(a_set(template={"size": 1})).memory
+    leader = memory.groups.get(0).group.leader
+    assert leader is not None
+    ref = Ref("Pod", "default", leader.name)
+    if is_gone:
+        memory = controller.observe(memory, Gone("Pod", leader.name, leader.uid), START_S)
+    older = attrs.evolve(leader, ready=False, resource_version="v7")
+    answered = Answered(Read(ref, "why", leader.uid), Outcome(200, older))
+    after = _hear_late(memory, answered, since, START_S).groups.get(0).group.leader
+    assert after == (older if tells == "what it shows" else memory.groups.get(0).group.leader)
