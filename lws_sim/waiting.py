@@ -43,17 +43,14 @@ class Clock:
         """A controller looks at what it has seen, at that time (epoch seconds). Cost: all groups."""
         statefulset = memory.statefulset
         if statefulset is None:
-            self._spans.clear()
             return
         sizes = sizes_of(memory)
-        spans = {}
         for index in range(statefulset.replicas):
             group = memory.groups.get(index).group
             lasts = not (memory.deleting | memory.doomed) >> index & 1
             serves = lasts and is_ready(group, statefulset.uid, sizes)
             before = self._spans.get(index, _Span(now_s))
-            spans[index] = _after(before, group, now_s, serves=serves)
-        self._spans = spans
+            self._spans[index] = _after(before, group, now_s, serves=serves)
 
     def was_waited_for(self, index: int, now_s: float, waits_s: float) -> bool:
         """Whether a group has been down for so long, or comes and goes and has for much longer."""
