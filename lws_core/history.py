@@ -71,7 +71,7 @@ def remember(
     unready_since_s = None if state.ready else _first(history.unready_since_s, now_s)
     healthy_since_s = _healthy_since(history, now_s)
     ailing_since_s = _ailing_since(history, now_s)
-    is_over = state.ready and ailing_since_s is None
+    is_over = ailing_since_s is None and (state.ready or history.unready_since_s is None)
     renewed = frozenset() if is_over else history.renewed
     if leader is None:
         return History(

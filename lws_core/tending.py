@@ -6,7 +6,7 @@ from . import names
 from .actions import Create, Delete, Read, Ref, Request
 from .bits import indexes, with_bit
 from .diff import Change, diff_group, recreate_group
-from .history import remember
+from .history import History, remember
 from .leading import leader_write_refused, own_statefulset
 from .memory import Memory, Record
 from .observed import Group, Node, Pod, owned_by
@@ -92,6 +92,8 @@ def _judge(memory: Memory, lws: LeaderWorkerSet, index: int, now_s: float) -> tu
         alone=then is not None and then.spec.leader_worker_template.restart_policy == "None",
         after_start=restarts_after_start(lws),
     )
+    if group.leader is None and statefulset is not None and index >= statefulset.replicas:
+        history = History(healthy_since_s=history.healthy_since_s)  # scaled away: it is not waited for
     record = Record(group, state, history)
     summary = memory.summary.fold(index, before.state, state)
     return evolve(memory, groups=memory.groups.put(record), summary=summary), record

@@ -368,6 +368,7 @@ class Simulation:
             known is not None
             and next_s is not None
             and not self._world.timers
+            and known.memory.patience_s is None
             and next_s == progress_deadline_s(known.memory)
         )
         if self._storming and self._tasks <= self._most_tasks:

@@ -18,6 +18,7 @@ from .judging import is_ready, sizes_of
 _GONE_AGAIN_S: Final = 60.0
 _AILS_FOR: Final = 3
 _CALM_S: Final = 300.0
+_LATEST_S: Final = 2.0  # that a group is to be recreated is known here from the look after
 
 
 @attrs.frozen
@@ -45,6 +46,7 @@ class Clock:
         if statefulset is None:
             return
         sizes = sizes_of(memory)
+        self._spans = {index: span for index, span in self._spans.items() if index < statefulset.replicas}
         for index in range(statefulset.replicas):
             group = memory.groups.get(index).group
             lasts = not (memory.deleting | memory.doomed) >> index & 1
@@ -57,7 +59,7 @@ class Clock:
         span = self._spans.get(index, _Span(now_s))
         if span.ails_s is not None and span.ails_s + _AILS_FOR * waits_s <= now_s:
             waits_s = min(waits_s, _GONE_AGAIN_S)
-        return span.since_s + waits_s <= now_s
+        return span.since_s + waits_s <= now_s + _LATEST_S
 
 
 def _after(before: _Span, group: Group, now_s: float, *, serves: bool) -> _Span:
@@ -69,9 +71,9 @@ def _after(before: _Span, group: Group, now_s: float, *, serves: bool) -> _Span:
     if serves:
         return attrs.evolve(span, since_s=now_s, ready_s=now_s if before.ready_s is None else before.ready_s)
     if before.ready_s is not None:
-        span = attrs.evolve(span, ready_s=None, ails_s=before.ails_s or before.since_s)
-        if before.since_s - before.ready_s >= _CALM_S:
-            span = attrs.evolve(span, ails_s=before.since_s, renewed=frozenset())
+        span = attrs.evolve(span, ready_s=None, since_s=now_s, ails_s=before.ails_s or now_s)
+        if now_s - before.ready_s >= _CALM_S:
+            span = attrs.evolve(span, ails_s=now_s, renewed=frozenset())
     came: set[Literal["Leader", "Workers"]] = set()
     if leader_uid and before.leader_uid not in ("", leader_uid):
         came.add("Leader")

@@ -585,9 +585,9 @@ MUTANTS: Final = [
         "a status write that failed stays under way",
         "answers",
         "late reports",
-        "    memory = evolve(memory, pending=memory.pending.without(key))\n",
+        "    memory = evolve(memory, pending=memory.pending.without(key), early=early)\n",
         "    if outcome.ok or not isinstance(action, PatchStatus):\n"
-        "        memory = evolve(memory, pending=memory.pending.without(key))\n",
+        "        memory = evolve(memory, pending=memory.pending.without(key), early=early)\n",
     ),
     Mutant(
         "an object that is gone stays in the view",

@@ -41,7 +41,7 @@ class Case:
         **shape: Any,
     ) -> None:
         self._run = Simulation(script.Cluster(load_s=load_s, stop_s=stop_s), options=options, strict=True)
-        self._run.bring_up(Shape(replicas=2, **shape).manifest)
+        self._run.bring_up(Shape(**{"replicas": 2, **shape}).manifest)
         self.go_on(*steps)
 
     def go_on(self, *steps: Step) -> None:
@@ -62,6 +62,10 @@ class Case:
                 return passed_s
             self.go_on(after(10))
         raise AssertionError(f"never in {limit_s} s: {self.groups}")
+
+    def finishes(self) -> bool:
+        """Whether the rollout comes to its end."""
+        return self._run.finish().summary.finished
 
     @property
     def broken_rules(self) -> list[str]:
@@ -87,7 +91,7 @@ def test_operator_that_gives_a_group_up_too_early_must_break_its_budget(
         return ((groups, at_s - early_s) for groups, at_s in right(memory, unready))
 
     monkeypatch.setattr(leading, "_broken_from", hasty)
-    case = Case({"unready": 0}, NEW, after(1))
+    case = Case(after(3600), {"unready": 0}, NEW, after(1))  # at rest nobody looks
     assert case.given_up_after() == 300 - early_s
     assert case.broken_rules == (["budget"] if early_s else [])
 
@@ -132,10 +136,31 @@ def test_group_that_was_back_unseen_always_has_all_its_time_again() -> None:
 
 
 @pytest.mark.parametrize("policy", ["None", "RecreateGroupOnPodRestart"])
-def test_group_always_has_its_time_once_a_worker_has_drained(policy: str) -> None:
+@pytest.mark.parametrize("before", [False, True])
+def test_group_always_has_its_time_once_a_worker_has_drained(before: bool, policy: str) -> None:
+    """Also where one has before, and the group has been well for hours since."""
     drained = {"delete": WORKER}
-    case = Case(drained, after(10), NEW, after(385), stop_s=400.0, grace_s=600, restart_policy=policy)
+    steps = [drained, after(7200)] if before else []
+    case = Case(*steps, drained, after(10), NEW, after(385), stop_s=400.0, grace_s=600, restart_policy=policy)
     assert case.serves_for(120)
+
+
+def test_group_that_was_scaled_away_always_has_its_time_when_it_comes_back() -> None:
+    canary = {"set": {f"{ROLLING}.partition": 4}, **NEW}
+    case = Case(
+        {"crash": {"group": 2, "worker": 1}}, after(90), {"scale": 2}, after(3600), canary, replicas=4
+    )
+    case.go_on({"load": {"2": "200s"}}, {"scale": 4}, after(70), {"set": {f"{ROLLING}.partition": 0}})
+    case.go_on(after(60))
+    assert case.groups.count("o") == 3
+
+
+def test_simulation_never_ends_before_a_group_counts_as_broken() -> None:
+    """That may be later than the progress deadline."""
+    shape = {"replicas": 4, "size": 3, "grace_s": 400, "restart_policy": "None"}
+    case = Case({"unready": 0}, {"delete": WORKER}, after(1), NEW, load_s=20.0, stop_s=380.0, **shape)
+    assert case.finishes()
+    assert case.groups == "nnnn"
 
 
 def test_group_always_has_its_time_once_the_statefulset_of_its_workers_is_made_again() -> None:
