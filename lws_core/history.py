@@ -47,7 +47,7 @@ class History:
     failing_since_s: float | None = None
     absent_since_s: float | None = None
     ailing_since_s: float | None = None
-    renewed: frozenset[Renewal] = frozenset()
+    renewed: tuple[Renewal, ...] = ()
     joined: bool = False
     drains: bool = False
 
@@ -72,7 +72,7 @@ def remember(
     healthy_since_s = _healthy_since(history, now_s)
     ailing_since_s = _ailing_since(history, now_s)
     is_over = ailing_since_s is None and (state.ready or history.unready_since_s is None)
-    renewed = frozenset() if is_over else history.renewed
+    renewed = () if is_over else history.renewed
     if leader is None:
         return History(
             healthy_since_s=healthy_since_s,
@@ -92,8 +92,8 @@ def remember(
             chances.add("Workers")
         if history.drains and not drains and not leader.terminating:
             chances.add("Drained")
-    if not state.ready and history != History() and not chances <= renewed:
-        renewed |= chances
+    if not state.ready and history != History() and not chances <= {*renewed}:
+        renewed = tuple(sorted({*renewed, *chances}))  # in one order, whatever the seed of hashes
         unready_since_s = now_s
         ailing_since_s = None if ailing_since_s is None else now_s
     if leader.uid != history.leader_uid:

@@ -175,7 +175,7 @@ def test_time_never_begins_anew_for_what_was_made_and_went_before() -> None:
         down = seen(gone, group(0, uid=f"next-{number}", ready=False), now_s=100.0 * number + 50)
     assert down.unready_since_s == 150.0
     ready = seen(down, pods_since(1000.0, 1000.0), now_s=1000.0)
-    assert ready.renewed == frozenset()
+    assert ready.renewed == ()
 
 
 def test_drained_workers_always_give_their_group_its_time_again_once() -> None:
