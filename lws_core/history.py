@@ -84,16 +84,17 @@ def remember(
     was_ready = history.ready_since_s is not None and history.unready_since_s is None
     joined = group.statefulset is not None and owned_by(group.statefulset.owner, leader.uid)
     drains = not leader.terminating and any(_drains(pod, group) for pod in group.workers)
-    chances: set[Renewal] = set()
+    chances: list[Renewal] = []
     if leader.uid != history.leader_uid:
-        chances.add("Leader")
+        chances.append("Leader")
     else:
         if joined and not history.joined:
-            chances.add("Workers")
+            chances.append("Workers")
         if history.drains and not drains and not leader.terminating:
-            chances.add("Drained")
-    if not state.ready and history != History() and not chances <= {*renewed}:
-        renewed = tuple(sorted({*renewed, *chances}))  # in one order, whatever the seed of hashes
+            chances.append("Drained")
+    first = [chance for chance in chances if chance not in renewed]
+    if first and not state.ready and history != History():
+        renewed = tuple(sorted((*renewed, *first)))
         unready_since_s = now_s
         ailing_since_s = None if ailing_since_s is None else now_s
     if leader.uid != history.leader_uid:
