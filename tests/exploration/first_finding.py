@@ -99,7 +99,7 @@ def first_finding(wanted: list[str]) -> tuple[str, str]:
         if wanted and case.family not in wanted:
             continue
         try:
-            report = case.explore(limit=100_000)
+            report = case.explore(limit=200_000)
         except Exception as problem:  # a defect may break anything
             return f"it fails: {type(problem).__name__}: {problem}"[:200], case.name
         if report.finding is not None:
