@@ -121,10 +121,14 @@ def _stall(memory: Memory, now_s: float) -> Stall | None:
     found: dict[names.StallReason, list[str]] = {}
     for foreign in memory.foreign:
         found.setdefault("ForeignObject", []).append(foreign.message)
-    for retry in sorted(memory.retries.values(), key=_place):  # they fail, and are tried, in any order
-        if _is_told(memory, retry, now_s) if retry.refused else _is_stuck(retry):
-            text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
-            found.setdefault("APIRefused", []).append(text)
+    told = (
+        retry
+        for retry in memory.retries.values()
+        if (_is_told(memory, retry, now_s) if retry.refused else _is_stuck(retry))
+    )
+    for retry in sorted(told, key=_place):  # they fail, and are tried, in any order
+        text = f"{retry.action.ref.kind} {retry.action.ref.name}: {retry.message}"
+        found.setdefault("APIRefused", []).append(text)
     for trouble in _troubles(memory):
         reason = _reason(trouble)
         if reason is not None:

@@ -329,15 +329,15 @@ def _keeps_unready(memory: Memory, lws: LeaderWorkerSet, index: int, *, doomed: 
     that is to be recreated."""
     group = memory.groups.get(index).group
     leader, workers = group.leader, group.statefulset
-    pods = [pod for pod in (leader, *group.workers) if pod is not None]
     name = names.leader_name(lws.name, index)
     why = f"whether {name} is still unready"
-    pod = next((pod for pod in pods if not _serves(pod)), leader if doomed else None)
     if leader is None:
         return Read(Ref("Pod", lws.namespace, name), why, "")
+    pods = (leader, *group.workers)
+    pod = next((pod for pod in pods if not _serves(pod)), leader if doomed else None)
     if pod is not None or workers is None:
         pod = pod or next(iter(group.workers), leader)
-        return Read(Ref("Pod", lws.namespace, pod.name if pod else name), why, pod.uid if pod else "")
+        return Read(Ref("Pod", lws.namespace, pod.name), why, pod.uid)
     there = {worker.worker_index for worker in group.workers}
     missing = next((one for one in range(1, workers.replicas + 1) if one not in there), None)
     if missing is not None and owned_by(workers.owner, leader.uid):

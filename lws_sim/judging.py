@@ -45,6 +45,7 @@ Waited: TypeAlias = Callable[[int, float, float], bool]
 """Whether a group, by its index, has by some time (epoch seconds) been waited for, for so many seconds."""
 
 _GONE_AGAIN_S: Final = 60.0
+_AILS_FOR: Final = 3  # times what others are waited for
 
 
 @attrs.frozen
@@ -172,10 +173,16 @@ class _Case:
         began = [at_s for at_s in (history.unready_since_s, history.failing_since_s) if at_s is not None]
         began += [at_s for groups, at_s in self._memory.unseen if groups >> index & 1]
         since_s = max(min(began, default=self._now_s), START_S)
-        ails_s = history.ailing_since_s
-        if ails_s is not None and max(ails_s, START_S) + 3 * waits_s <= self._now_s:  # it comes and goes
-            waits_s = min(waits_s, _GONE_AGAIN_S)
-        return since_s + waits_s <= self._now_s
+        ails_s = None if history.ailing_since_s is None else max(history.ailing_since_s, START_S)
+        return has_waited(since_s, ails_s, waits_s, self._now_s)
+
+
+def has_waited(since_s: float, ails_s: float | None, waits_s: float, now_s: float) -> bool:
+    """Whether a group that is down since `since_s` has been waited for, for so many seconds, or for a minute
+    if it comes and goes, and has for much longer, since `ails_s`."""
+    if ails_s is not None and ails_s + _AILS_FOR * waits_s <= now_s:
+        waits_s = min(waits_s, _GONE_AGAIN_S)
+    return since_s + waits_s <= now_s
 
 
 def sizes_of(memory: Memory) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """How long groups that are down have been waited for, by a clock of the judge's own.
 
 lws_core remembers it in its own way (history.py); this goes by what a controller had seen at each look alone,
-and gives it every doubt: a group is down from when it was last seen ready.
+and gives it every doubt.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import attrs
 from lws_core.memory import Memory
 from lws_core.observed import Group
 
-from .judging import is_ready, sizes_of
+from .judging import has_waited, is_ready, sizes_of
 
-_GONE_AGAIN_S: Final = 60.0
-_AILS_FOR: Final = 3
 _CALM_S: Final = 300.0
 _LATEST_S: Final = 2.0  # that a group is to be recreated is known here from the look after
 
 
 @attrs.frozen
 class _Span:
-    """since_s: when the group was last seen ready, or what lets it load came. ready_s: since when it has been
-    ready; ails_s: when it first fell, if it was not ready for long since; renewed: what has come since."""
+    """since_s: when the group was last seen ready, was first seen down, or what lets it load came, whichever
+    is the latest. ready_s: since when it has been ready; ails_s: when it first fell, if it was not ready for
+    long since; renewed: what has come since."""
 
     since_s: float
     ready_s: float | None = None
@@ -57,9 +56,7 @@ class Clock:
     def was_waited_for(self, index: int, now_s: float, waits_s: float) -> bool:
         """Whether a group has been down for so long, or comes and goes and has for much longer."""
         span = self._spans.get(index, _Span(now_s))
-        if span.ails_s is not None and span.ails_s + _AILS_FOR * waits_s <= now_s:
-            waits_s = min(waits_s, _GONE_AGAIN_S)
-        return span.since_s + waits_s <= now_s + _LATEST_S
+        return has_waited(span.since_s - _LATEST_S, span.ails_s, waits_s, now_s)
 
 
 def _after(before: _Span, group: Group, now_s: float, *, serves: bool) -> _Span:

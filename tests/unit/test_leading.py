@@ -19,6 +19,7 @@ from lws_core.sights import Gone, Outcome
 from lws_core.times import rfc3339
 from lws_core.values import as_map, evolve
 
+FIRST: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
 NEXT: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:2"}]}}
 THIRD: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:3"}]}}
 PAIRS = a_set(template={"size": 2, "restartPolicy": "None"})
@@ -52,6 +53,23 @@ def releasing_the_last(rolling: dict[str, Any]) -> Bench:
     return bench
 
 
+def reading_the_middle() -> tuple[Bench, Read]:
+    """Three groups, the upper one replaced, and the read of leader 1, as its deletion met another version."""
+    bench = at_rest(a_set(template={"size": 1, "workerTemplate": FIRST}))
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.settle()
+    bench.cluster.run_leaders()
+    bench.cluster.ready()
+    bench.look_until(partition=1)
+    bench.cluster.run_leaders()
+    (delete,) = of_type(bench.look(), Delete)
+    bench.hear(delete, Outcome(409, message="the object has been modified"))
+    (read,) = of_type(bench.look(), Read)
+    return bench, read
+
+
 def test_old_group_never_counts_as_broken_before_its_time() -> None:
     bench = fallen("serve-0-1")
     bench.settle()
@@ -79,8 +97,7 @@ def test_broken_old_group_at_the_lowest_index_never_wedges_a_rollout() -> None:
 
 
 def test_leaders_that_the_template_before_has_exposed_always_are_read_before_others_are() -> None:
-    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
-    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
+    bench = at_rest(a_set(template={"size": 1, "workerTemplate": FIRST}))
     bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
     bench.settle()
     bench.cluster.run_leaders()
@@ -98,9 +115,8 @@ def test_leaders_that_the_template_before_has_exposed_always_are_read_before_oth
 
 def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_exposed() -> None:
     """Back to the template of the one group that is left, which may be on its way to the other template."""
-    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
     rolling = {"maxUnavailable": 0, "maxSurge": 2}
-    bench = at_rest(a_set({"replicas": 1}, template={"size": 1, "workerTemplate": before}, rolling=rolling))
+    bench = at_rest(a_set({"replicas": 1}, template={"size": 1, "workerTemplate": FIRST}, rolling=rolling))
     bench.edit(spec__replicas=3, spec__leaderWorkerTemplate__workerTemplate=NEXT)
     for _ in range(2):  # to three groups, then to the surge
         bench.settle()
@@ -109,7 +125,7 @@ def test_surge_never_is_returned_for_a_leader_that_the_template_before_has_expos
     bench.watch()
     bench.look_until(partition=0)  # leader 0 may go now; as far as is known it has not
     assert (bench.cluster.leaders.replicas, bench.memory.summary.ready) == (4, 0b11111)
-    bench.edit(spec__replicas=1, spec__leaderWorkerTemplate__workerTemplate=before)
+    bench.edit(spec__replicas=1, spec__leaderWorkerTemplate__workerTemplate=FIRST)
     for action in bench.look():
         bench.hear(action)
     assert (bench.cluster.leaders.replicas, bench.memory.exposed) == (2, 0b1)
@@ -147,21 +163,9 @@ def test_template_never_counts_on_a_leader_that_a_partition_before_it_has_held_b
 
 def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
     """Leader 1 was read as its deletion met another version; it may go before the template is taken back."""
-    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
-    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.cluster.ready()
-    bench.look_until(partition=1)
-    bench.cluster.run_leaders()
-    (delete,) = of_type(bench.look(), Delete)
-    bench.hear(delete, Outcome(409, message="the object has been modified"))
-    (read,) = of_type(bench.look(), Read)
+    bench, read = reading_the_middle()
     bench.hear(read)
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=before)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=FIRST)
     while bench.memory.exposed == 0:
         actions = of_type(bench.look(), Apply, Create, Read)
         if bench.memory.exposed:
@@ -174,21 +178,9 @@ def test_read_from_before_never_tells_what_a_template_has_exposed() -> None:
 
 def test_read_sent_before_a_template_never_tells_what_it_has_exposed_whenever_it_is_answered() -> None:
     """Leader 1 is read as its deletion met another version; the answer takes longer than the template."""
-    before: dict[str, Any] = {"spec": {"containers": [{"name": "main", "image": "img:1"}]}}
-    bench = at_rest(a_set(template={"size": 1, "workerTemplate": before}))
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=NEXT)
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.settle()
-    bench.cluster.run_leaders()
-    bench.cluster.ready()
-    bench.look_until(partition=1)
-    bench.cluster.run_leaders()
-    (delete,) = of_type(bench.look(), Delete)
-    bench.hear(delete, Outcome(409, message="the object has been modified"))
-    (read,) = of_type(bench.look(), Read)
+    bench, read = reading_the_middle()
     as_it_was = bench.cluster.answer(read)
-    bench.edit(spec__leaderWorkerTemplate__workerTemplate=before)
+    bench.edit(spec__leaderWorkerTemplate__workerTemplate=FIRST)
     while not of_type(found := bench.look(), Apply):
         for action in of_type(found, Create, Read):
             bench.hear(action)
